@@ -1,0 +1,29 @@
+package conn
+
+// Bucket limits a rate: it holds up to burst tokens and gains rate of them a
+// second (a token bucket). It belongs to one goroutine.
+type Bucket struct {
+	rate, burst float64
+	tokens      float64
+	last        int64 // Unix ns of the last Take
+}
+
+// NewBucket returns a full bucket; a rate of 0 limits nothing.
+func NewBucket(rate, burst float64) Bucket { return Bucket{rate: rate, burst: burst, tokens: burst} }
+
+// Take takes a token; false when there is none. now is Unix ns, and may stand
+// still or go back.
+func (b *Bucket) Take(now int64) bool {
+	if b.rate == 0 {
+		return true
+	}
+	if b.last != 0 && now > b.last {
+		b.tokens = min(b.burst, b.tokens+float64(now-b.last)/1e9*b.rate)
+	}
+	b.last = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

@@ -1,0 +1,282 @@
+package conn
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Handler is what a protocol does with a connection. Its methods are called on
+// the connection's reader goroutine, one after the other.
+type Handler interface {
+	// Open comes first. An error means that the handler has closed the
+	// connection, or that there is no use in reading it.
+	Open() error
+	// Message takes a message of the client's, valid until it returns.
+	Message(data []byte)
+	// Closed comes last, whatever happened, if Open was called.
+	Closed(r Reason)
+}
+
+type connState uint8
+
+const (
+	stateOpen    connState = iota
+	stateClosing           // a close frame is queued: nothing more goes out
+	stateEnded             // the socket is closed
+)
+
+// Conn is one client connection.
+type Conn struct {
+	// Fixed after Upgrade.
+	ID       uint64     // of this node
+	Remote   netip.Addr // the client's, behind trusted proxies too
+	protocol string
+	group    *Group
+	loop     *Loop
+	nc       net.Conn
+	raw      syscall.RawConn // nil when nc has none
+	ws       *websocket.Conn
+	tryRead  func(fd uintptr) bool
+	tryWrite func(fd uintptr) bool
+
+	heard     atomic.Int64 // when the peer was last heard, Group.Now
+	reason    atomic.Uint32
+	closing   atomic.Bool // what the client sends is of no interest any more
+	lingering atomic.Bool // the reader discards, until the peer goes
+
+	// Owned by the reader.
+	in      []byte  // read from the network, not yet by the library
+	inBuf   *[]byte // the pooled buffer that in is part of; nil: none
+	readErr error   // of tryRead
+
+	// Owned by the loop.
+	index    int
+	state    connState
+	dirty    bool
+	shutting bool   // close the socket when all is written
+	out      []byte // whole frames
+	written  int    // what tryWrite wrote of out
+	writeErr error
+	backlog  *backlog // not nil while the socket is full
+	pinged   int64    // when the last ping went out that has not been answered
+	deadline int64    // when a closing connection is cut
+}
+
+// Send queues a copy of finished frames (see AppendFrame), to go out at the next
+// Flush or before. It never blocks, and may be called from any goroutine.
+func (c *Conn) Send(frames []byte) { c.loop.postBytes(evFrames, c, frames) }
+
+// Flush has what was sent go out. It never blocks.
+func (c *Conn) Flush() { c.loop.Flush() }
+
+// Loop is the loop that the connection belongs to.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// Now is Group.Now.
+func (c *Conn) Now() int64 { return c.group.Now() }
+
+// Close sends a close frame after all that was sent before, and ends the
+// connection when the peer has answered it, or after five seconds. Only the
+// first reason counts. It never blocks, and may be called from any goroutine.
+func (c *Conn) Close(code int, text string, r Reason) {
+	c.blame(r)
+	c.closing.Store(true)
+	var b [maxHeader + maxControl]byte
+	c.loop.postBytes(evClose, c, appendClose(b[:0], code, text))
+	c.loop.Flush()
+}
+
+// cut ends the connection without a word.
+func (c *Conn) cut(r Reason) {
+	c.blame(r)
+	c.closing.Store(true)
+	c.loop.post(event{kind: evCut, conn: c})
+	c.loop.Flush()
+}
+
+// blame notes why the connection ends, if nobody has yet.
+func (c *Conn) blame(r Reason) { c.reason.CompareAndSwap(uint32(reasonNone), uint32(r)) }
+
+// The rest of this file runs on the loop.
+
+// Begin starts a frame with a payload of the given size and returns the buffer
+// to append exactly that payload to, for Commit; false when the connection is
+// closing. Only for a Deliverer, on its loop.
+func (c *Conn) Begin(op Opcode, size int) (b []byte, ok bool) {
+	if c.state != stateOpen {
+		return nil, false
+	}
+	need := maxHeader + size
+	if c.out == nil {
+		c.out = c.loop.buffer(need)
+	}
+	return appendHeader(c.out, op, size), true
+}
+
+// Commit queues the frame that Begin began.
+func (c *Conn) Commit(b []byte) {
+	c.out = b
+	c.appended()
+}
+
+// append queues finished frames.
+func (c *Conn) append(frames []byte) {
+	if c.state != stateOpen {
+		return
+	}
+	if c.out == nil {
+		c.out = c.loop.buffer(len(frames))
+	}
+	c.out = append(c.out, frames...)
+	c.appended()
+}
+
+// appended marks the connection for the flush at the end of the batch and holds
+// its queue to the bound.
+func (c *Conn) appended() {
+	c.mark()
+	limit := c.group.cfg.MaxQueueBytes
+	if len(c.out) >= flushBytes || limit > 0 && len(c.out) > limit {
+		c.flush()
+	}
+	if limit > 0 && c.backlog != nil && c.backlog.size()+len(c.out) > limit {
+		c.slow()
+	}
+}
+
+func (c *Conn) mark() {
+	if !c.dirty {
+		c.dirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
+	}
+}
+
+// slow closes a connection that reads too slowly. Its queue is dropped but for
+// what is being written, so that the close frame still comes through if the
+// peer reads on.
+func (c *Conn) slow() {
+	c.out = c.out[:0]
+	c.backlog.truncate()
+	c.blame(ReasonSlow)
+	c.closing.Store(true)
+	c.appendLast(appendClose(nil, CodeTryLater, "slow reader"))
+}
+
+// appendLast queues a close frame; nothing goes out after it.
+func (c *Conn) appendLast(frame []byte) {
+	if c.state != stateOpen {
+		return
+	}
+	c.state = stateClosing
+	c.deadline = c.group.Now() + int64(closeGrace)
+	c.out = append(c.out, frame...)
+	c.mark()
+}
+
+// flush writes what is queued without blocking.
+func (c *Conn) flush() {
+	if c.state == stateEnded {
+		return
+	}
+	if len(c.out) > 0 {
+		c.writeOut()
+	}
+	c.settle()
+}
+
+func (c *Conn) writeOut() {
+	if c.backlog != nil {
+		var ok bool
+		if c.out, ok = c.backlog.add(c.out); ok {
+			return
+		}
+		c.backlog = nil
+	}
+	n, err := c.write(c.out)
+	switch {
+	case err != nil:
+		c.blame(ReasonNetwork)
+		c.end()
+	case n < len(c.out):
+		c.backlog = newBacklog(c, c.out[n:])
+		c.out = nil
+	default:
+		c.loop.recycle(c.out)
+		c.out = nil
+	}
+}
+
+// settle goes on with closing when everything has been written.
+func (c *Conn) settle() {
+	if c.state != stateClosing || len(c.out) > 0 || c.backlog != nil && !c.backlog.finished() {
+		return
+	}
+	if c.shutting {
+		c.end()
+	} else if c.lingering.Load() {
+		// The reader waits for the peer to go: let it see the end of the stream.
+		if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
+			_ = w.CloseWrite() // an error means that it has gone
+		}
+	}
+}
+
+// shut ends the connection when its output is written; its reader has gone.
+func (c *Conn) shut() {
+	c.shutting = true
+	c.deadline = c.group.Now() + int64(closeGrace)
+	if c.state == stateOpen {
+		c.state = stateClosing
+	}
+	c.flush()
+}
+
+// end closes the socket, which ends the reader too.
+func (c *Conn) end() {
+	if c.state == stateEnded {
+		return
+	}
+	c.state = stateEnded
+	_ = c.nc.Close()
+	if c.backlog != nil {
+		c.backlog.truncate()
+	}
+	c.out = nil
+	c.loop.remove(c)
+}
+
+// keepalive is called once each keepaliveStep.
+func (c *Conn) keepalive(now int64) {
+	c.settle()
+	if c.state == stateEnded {
+		return
+	}
+	if c.state == stateClosing {
+		if now > c.deadline {
+			c.end()
+		}
+		return
+	}
+	cfg := &c.group.cfg
+	heard := c.heard.Load()
+	if heard >= c.pinged {
+		c.pinged = 0
+	}
+	switch silent := time.Duration(now - heard); {
+	case cfg.IdleTimeout > 0 && silent >= cfg.IdleTimeout:
+		c.blame(ReasonIdle)
+		c.closing.Store(true)
+		c.appendLast(appendClose(nil, CodeIdle, "idle timeout"))
+	case c.pinged > 0 && time.Duration(now-c.pinged) >= pongTimeout:
+		c.blame(ReasonPing)
+		c.end()
+	case cfg.PingInterval > 0 && c.pinged == 0 && silent >= cfg.PingInterval:
+		c.pinged = now
+		c.append(appendHeader(nil, opPing, 0))
+	}
+}

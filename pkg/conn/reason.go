@@ -1,0 +1,39 @@
+package conn
+
+// Reason says why a connection ended; it is the label of a metric and stands in
+// the log.
+type Reason uint8
+
+const (
+	reasonNone     Reason = iota
+	ReasonClient          // the client closed
+	ReasonNetwork         // the network failed, or the client left without a close
+	ReasonProtocol        // the client broke the rules of WebSocket
+	ReasonTooBig          // a frame over the limit
+	ReasonSlow            // too much queued, or no progress in writing
+	ReasonPing            // no answer to a ping
+	ReasonIdle            // nothing heard for the idle timeout
+	ReasonFlood           // kept sending far over the rate limit
+	ReasonDrain           // the node is going down
+	ReasonBroker          // Redis could not be reached when the client came
+	ReasonInternal        // our own failure
+	reasonCount
+)
+
+var reasonNames = [reasonCount]string{"none", "client_closed", "network_error", "protocol_error",
+	"message_too_big", "slow_reader", "ping_timeout", "idle_timeout", "flood", "drain",
+	"redis_unavailable", "internal_error"}
+
+func (r Reason) String() string { return reasonNames[r] }
+
+// Close codes of WebSocket (RFC 6455, section 7.4, and the registry of IANA) and
+// those that Parley adds.
+const (
+	CodeProtocolError = 1002
+	CodePolicy        = 1008 // flood
+	CodeTooBig        = 1009
+	CodeInternal      = 1011
+	CodeRestart       = 1012 // the node drains: come back, to another one
+	CodeTryLater      = 1013 // slow reader, or Redis not available
+	CodeIdle          = 4000
+)

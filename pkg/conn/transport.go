@@ -1,0 +1,146 @@
+package conn
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// readBytes is the size of the buffers that the network is read into. They are
+// pooled, and a connection holds one only while there is unread input in it.
+const readBytes = 8 << 10
+
+var readBuffers = sync.Pool{New: func() any {
+	b := make([]byte, readBytes)
+	return &b
+}}
+
+// transport is the network as the WebSocket library sees it. Reads come from
+// the socket; writes, all of them control frames, go through the loop.
+type transport struct{ *Conn }
+
+var _ net.Conn = transport{}
+
+// Read reads for the library, on the reader goroutine.
+func (t transport) Read(p []byte) (int, error) {
+	c := t.Conn
+	if len(c.in) == 0 {
+		c.loop.Flush() // what the reader has caused so far
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+		c.heard.Store(c.group.Now())
+	}
+	n := copy(p, c.in)
+	if c.in = c.in[n:]; len(c.in) == 0 {
+		c.releaseInput()
+	}
+	return n, nil
+}
+
+func (c *Conn) releaseInput() {
+	if c.inBuf != nil {
+		readBuffers.Put(c.inBuf)
+		c.inBuf = nil
+	}
+	c.in = nil
+}
+
+// fill waits for input without holding a buffer.
+func (c *Conn) fill() error {
+	if c.raw != nil {
+		if err := c.raw.Read(c.tryRead); err != nil {
+			return err
+		}
+		return c.readErr
+	}
+	b := readBuffers.Get().(*[]byte)
+	n, err := c.nc.Read(*b)
+	c.took(b, n, err)
+	return c.readErr
+}
+
+// took notes the outcome of a read into b.
+func (c *Conn) took(b *[]byte, n int, err error) {
+	c.readErr = nil
+	switch {
+	case n > 0:
+		c.inBuf, c.in = b, (*b)[:n]
+		return
+	case err != nil:
+		c.readErr = err
+	default:
+		c.readErr = io.EOF
+	}
+	readBuffers.Put(b)
+}
+
+// readReady is tryRead: it returns false to wait until the socket is readable.
+func (c *Conn) readReady(fd uintptr) bool {
+	b := readBuffers.Get().(*[]byte)
+	for {
+		n, err := syscall.Read(int(fd), *b)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			readBuffers.Put(b)
+			return false
+		}
+		c.took(b, n, err)
+		return true
+	}
+}
+
+// write writes as much as goes without blocking. On the loop.
+func (c *Conn) write(b []byte) (int, error) {
+	if c.raw == nil {
+		return 0, nil
+	}
+	c.written, c.writeErr = 0, nil
+	if err := c.raw.Write(c.tryWrite); err != nil {
+		return c.written, err
+	}
+	return c.written, c.writeErr
+}
+
+// writeReady is tryWrite; it never waits.
+func (c *Conn) writeReady(fd uintptr) bool {
+	for c.written < len(c.out) {
+		n, err := syscall.Write(int(fd), c.out[c.written:])
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return true
+		case err != nil:
+			c.writeErr = err
+			return true
+		default:
+			c.written += n
+		}
+	}
+	return true
+}
+
+// Write takes a control frame from the library, always a whole one.
+func (t transport) Write(p []byte) (int, error) {
+	c := t.Conn
+	if Opcode(p[0]&0x0f) == opClose {
+		c.closing.Store(true)
+		c.loop.postBytes(evClose, c, p)
+	} else {
+		c.loop.postBytes(evFrames, c, p)
+	}
+	return len(p), nil
+}
+
+// Close does nothing: the reader sees the library end, and then has the loop
+// close the socket when everything has been written.
+func (t transport) Close() error                     { return nil }
+func (t transport) LocalAddr() net.Addr              { return t.nc.LocalAddr() }
+func (t transport) RemoteAddr() net.Addr             { return t.nc.RemoteAddr() }
+func (t transport) SetDeadline(time.Time) error      { return nil }
+func (t transport) SetReadDeadline(time.Time) error  { return nil }
+func (t transport) SetWriteDeadline(time.Time) error { return nil }

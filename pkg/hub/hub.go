@@ -1,0 +1,147 @@
+// Package hub knows which local connections want which topics, and hands each
+// message of a topic to them.
+package hub
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"parley/pkg/conn"
+	"parley/pkg/relay"
+)
+
+// Subscriber is a local connection's interest in a topic. Deliver is called on
+// its loop.
+type Subscriber interface {
+	conn.Deliverer
+	Loop() *conn.Loop
+}
+
+// Flusher has what was posted to the loops go out.
+type Flusher interface{ Flush() }
+
+// Hub is a relay.Receiver. All methods may be called from any goroutine, but
+// Dispatch, Gap and Flush only from the bus.
+type Hub struct {
+	subscriptions relay.Subscriptions
+	loops         Flusher
+
+	mu     sync.RWMutex
+	topics map[relay.Topic]*entry
+}
+
+var _ relay.Receiver = (*Hub)(nil)
+
+// entry is a topic with at least one subscriber; guarded by Hub.mu, but for the
+// recipients' slices: a reader may keep one, since elements that it covers are
+// never changed.
+type entry struct {
+	groups []group
+}
+
+// group is the subscribers of one loop.
+type group struct {
+	loop       *conn.Loop
+	recipients []conn.Deliverer
+}
+
+// New makes a hub that subscribes on the given bus.
+func New(s relay.Subscriptions, loops Flusher) *Hub {
+	return &Hub{subscriptions: s, loops: loops, topics: map[relay.Topic]*entry{}}
+}
+
+// Subscribe has s get the topic's messages. It returns the topic's place once
+// Redis has confirmed the subscription: from then on nothing is missed. On an
+// error s is not subscribed. It must be paired with one Unsubscribe.
+func (h *Hub) Subscribe(ctx context.Context, t relay.Topic, s Subscriber) (relay.ID, error) {
+	h.add(t, s)
+	places, err := h.subscriptions.Subscribe(ctx, t)
+	if err != nil {
+		h.remove(t, s)
+		return relay.ID{}, err
+	}
+	return places[0], nil
+}
+
+// Unsubscribe ends a subscription. It never blocks; messages that were
+// dispatched before may still be delivered.
+func (h *Hub) Unsubscribe(t relay.Topic, s Subscriber) {
+	h.remove(t, s)
+	h.subscriptions.Unsubscribe(t)
+}
+
+func (h *Hub) add(t relay.Topic, s Subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.topics[t]
+	if e == nil {
+		e = &entry{groups: make([]group, 0, 1)}
+		h.topics[t] = e
+	}
+	loop := s.Loop()
+	for i := range e.groups {
+		if g := &e.groups[i]; g.loop == loop {
+			g.recipients = append(g.recipients, s) // beyond what any reader covers
+			return
+		}
+	}
+	e.groups = append(e.groups, group{loop, []conn.Deliverer{s}})
+}
+
+func (h *Hub) remove(t relay.Topic, s Subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.topics[t]
+	if e == nil {
+		return
+	}
+	loop := s.Loop()
+	for i := range e.groups {
+		g := &e.groups[i]
+		if g.loop != loop {
+			continue
+		}
+		at := slices.Index(g.recipients, conn.Deliverer(s))
+		if at < 0 {
+			return
+		}
+		if len(g.recipients) > 1 {
+			rest := make([]conn.Deliverer, 0, len(g.recipients))
+			rest = append(rest, g.recipients[:at]...)
+			g.recipients = append(rest, g.recipients[at+1:]...)
+			return
+		}
+		e.groups = slices.Delete(e.groups, i, i+1)
+		if len(e.groups) == 0 {
+			delete(h.topics, t)
+		}
+		return
+	}
+}
+
+// Dispatch implements relay.Receiver: every loop with subscribers of the topic
+// gets the message. It allocates nothing once the loops' queues have grown.
+func (h *Hub) Dispatch(m relay.Message) {
+	h.mu.RLock()
+	if e := h.topics[m.Topic]; e != nil {
+		for i := range e.groups {
+			e.groups[i].loop.Post(e.groups[i].recipients, m)
+		}
+	}
+	h.mu.RUnlock()
+}
+
+// Gap implements relay.Receiver. Nothing that is delivered today is kept, so
+// that there is nothing to tell a client beyond what it knows.
+func (h *Hub) Gap(relay.Topic) {}
+
+// Flush implements relay.Receiver.
+func (h *Hub) Flush() { h.loops.Flush() }
+
+// Len is the number of topics that have subscribers.
+func (h *Hub) Len() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.topics)
+}

@@ -1,0 +1,313 @@
+package node
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/pkg/web"
+)
+
+// Config is how a node is set up. Fields are named like their settings; see
+// Settings for what they mean. A limit of 0 is off.
+type Config struct {
+	Listen              string
+	InternalAddr        string
+	RedisURL            string
+	NodeName            string
+	AllowedOrigins      web.Origins
+	MaxMessageBytes     int
+	MaxQueueBytes       int
+	Rate                float64
+	IdleTimeout         time.Duration
+	PingInterval        time.Duration
+	MaxConnections      int
+	MaxConnectionsPerIP int
+	TrustedProxies      web.Proxies
+	DrainDelay          time.Duration
+	DrainWindow         time.Duration
+	LogFormat           string
+	LogLevel            slog.Level
+}
+
+// Setting is one thing that can be set: by a flag, else by an environment
+// variable, else by a line of the file that --config names.
+type Setting struct {
+	Name     string   // of the flag, without dashes
+	Env      []string // variables, the first one that is set counts
+	Default  string
+	Argument string // what stands for the value in the help
+	Help     string
+	set      func(c *Config, value string) error
+}
+
+const (
+	// maxBytes bounds settings of sizes, so that sums of them cannot overflow.
+	maxBytes = 1 << 30
+	// maxCount bounds settings of numbers.
+	maxCount = 1 << 30
+)
+
+// Settings are all settings of a node, in the order in which they are shown.
+func Settings() []Setting {
+	all := []Setting{
+		{Name: "listen", Env: []string{"PORT"}, Default: "127.0.0.1:8398", Argument: "ADDRESS",
+			Help: "host:port for clients; \":8398\" listens on every interface. PORT gives the port alone, on every interface",
+			set:  func(c *Config, v string) error { return setAddress(&c.Listen, v) }},
+		{Name: "internal-addr", Default: "127.0.0.1:9398", Argument: "ADDRESS",
+			Help: "host:port for /livez, /readyz, /metrics, /version and /debug/pprof; \"off\" for none",
+			set: func(c *Config, v string) error {
+				if v == "off" {
+					c.InternalAddr = ""
+					return nil
+				}
+				return setAddress(&c.InternalAddr, v)
+			}},
+		{Name: "redis-url", Env: []string{"REDIS_URL"}, Argument: "URL",
+			Help: "redis://[[user]:password@]host:port[/db], or rediss:// for TLS; empty: a Redis inside the process, for one node alone",
+			set: func(c *Config, v string) error {
+				if v != "" {
+					if _, err := redis.ParseURL(v); err != nil {
+						return withoutSecret(err, v)
+					}
+				}
+				c.RedisURL = v
+				return nil
+			}},
+		{Name: "node-name", Argument: "NAME", Default: "",
+			Help: "shown to clients and in logs; empty: the host's name",
+			set: func(c *Config, v string) error {
+				if len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+					return errors.New("want at most 64 visible ASCII characters")
+				}
+				c.NodeName = v
+				return nil
+			}},
+		{Name: "allowed-origins", Argument: "LIST",
+			Help: "origins of web pages that may connect besides those of the same host: hosts with wildcards (*.example.com), origins with a scheme, or * for all; separated by commas",
+			set:  func(c *Config, v string) (err error) { c.AllowedOrigins, err = web.ParseOrigins(v); return err }},
+		{Name: "max-message-bytes", Default: "65536", Argument: "BYTES",
+			Help: "the longest text of a message, as written in JSON; a frame of over twice this and 4096 bytes more closes the connection",
+			set:  func(c *Config, v string) error { return setInt(&c.MaxMessageBytes, v, maxBytes) }},
+		{Name: "max-queue-bytes", Default: "1048576", Argument: "BYTES",
+			Help: "what may be queued for a client that reads slowly before it is disconnected",
+			set:  func(c *Config, v string) error { return setInt(&c.MaxQueueBytes, v, maxBytes) }},
+		{Name: "rate", Default: "50", Argument: "NUMBER",
+			Help: "relayed messages a second and connection; four seconds' worth may come at once, and ten times as much of what is not relayed",
+			set: func(c *Config, v string) error {
+				n, err := strconv.ParseFloat(v, 64)
+				if err != nil || !(n >= 0 && n <= maxCount) {
+					return errors.New("want a number of messages a second, 0 for no limit")
+				}
+				c.Rate = n
+				return nil
+			}},
+		{Name: "idle-timeout", Default: "5m", Argument: "DURATION",
+			Help: "a client that is not heard of for so long, not even by an answer to a ping, is closed",
+			set:  func(c *Config, v string) error { return setDuration(&c.IdleTimeout, v) }},
+		{Name: "ping-interval", Default: "25s", Argument: "DURATION",
+			Help: "a silent client is pinged this often, and closed when it does not answer within 8s",
+			set:  func(c *Config, v string) error { return setDuration(&c.PingInterval, v) }},
+		{Name: "max-connections", Default: "0", Argument: "NUMBER",
+			Help: "connections that this node takes",
+			set:  func(c *Config, v string) error { return setInt(&c.MaxConnections, v, maxCount) }},
+		{Name: "max-connections-per-ip", Default: "0", Argument: "NUMBER",
+			Help: "connections that this node takes from one client address; behind a balancer set --trusted-proxies too",
+			set:  func(c *Config, v string) error { return setInt(&c.MaxConnectionsPerIP, v, maxCount) }},
+		{Name: "trusted-proxies", Argument: "LIST",
+			Help: "addresses and networks whose X-Forwarded-For is believed, separated by commas: those of the balancer",
+			set:  func(c *Config, v string) (err error) { c.TrustedProxies, err = web.ParseProxies(v); return err }},
+		{Name: "drain-delay", Default: "5s", Argument: "DURATION",
+			Help: "on SIGTERM: how long the node still takes clients while /readyz says 503, so that the balancer notices",
+			set:  func(c *Config, v string) error { return setDuration(&c.DrainDelay, v) }},
+		{Name: "drain-window", Default: "20s", Argument: "DURATION",
+			Help: "then: the time over which connections are closed, evenly",
+			set:  func(c *Config, v string) error { return setDuration(&c.DrainWindow, v) }},
+		{Name: "log-format", Default: "text", Argument: "FORMAT", Help: "text or json",
+			set: func(c *Config, v string) error {
+				if c.LogFormat = v; v != "text" && v != "json" {
+					return errors.New("want text or json")
+				}
+				return nil
+			}},
+		{Name: "log-level", Default: "info", Argument: "LEVEL", Help: "debug, info, warn or error",
+			set: func(c *Config, v string) error {
+				if c.LogLevel.UnmarshalText([]byte(v)) != nil {
+					return errors.New("want debug, info, warn or error")
+				}
+				return nil
+			}},
+	}
+	for i := range all {
+		s := &all[i]
+		s.Env = append([]string{"PARLEY_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))}, s.Env...)
+	}
+	return all
+}
+
+func setAddress(p *string, v string) error {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return fmt.Errorf("want host:port, such as 127.0.0.1:8398 or :8398: %w", err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	} else {
+		*p = net.JoinHostPort(host, strconv.FormatUint(n, 10))
+	}
+	return nil
+}
+
+func setInt(p *int, v string, most int) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 || n > most {
+		return fmt.Errorf("want a whole number from 0 to %d, 0 for no limit", most)
+	}
+	*p = n
+	return nil
+}
+
+func setDuration(p *time.Duration, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		return errors.New("want a duration such as 25s or 5m, 0 to switch it off")
+	}
+	*p = d
+	return nil
+}
+
+// withoutSecret describes an error about a URL without the URL, which may hold a
+// password.
+func withoutSecret(err error, secret string) error {
+	text := strings.ReplaceAll(err.Error(), strconv.Quote(secret), "the URL")
+	text = strings.ReplaceAll(text, secret, "the URL")
+	if _, rest, found := strings.Cut(secret, ":"); found {
+		if at := strings.LastIndexByte(rest, '@'); at > 0 && strings.Contains(text, strings.TrimPrefix(rest[:at], "//")) {
+			text = "not a Redis URL"
+		}
+	}
+	return fmt.Errorf("want redis://host:port or rediss://host:port: %s", text)
+}
+
+// ErrHelp means that the help was asked for and has been printed.
+var ErrHelp = flag.ErrHelp
+
+// ParseConfig reads the settings from arguments, environment and file. The error
+// names all that are wrong. With ErrHelp the help has been written to help.
+func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Config, error) {
+	settings := Settings()
+	var problems []error
+	flags := flag.NewFlagSet("parley", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	given := map[string]string{}
+	remember := func(name string) func(string) error {
+		return func(v string) error { given[name] = v; return nil }
+	}
+	for _, s := range settings {
+		flags.Func(s.Name, s.Help, remember(s.Name))
+	}
+	flags.Func("config", "", remember("config"))
+	for rest := args; len(rest) > 0; { // one wrong argument must not hide the next
+		err := flags.Parse(rest)
+		if errors.Is(err, flag.ErrHelp) {
+			WriteHelp(help)
+			return Config{}, ErrHelp
+		}
+		left := flags.Args()
+		if err != nil {
+			problems = append(problems, err)
+			if len(left) == len(rest) {
+				left = left[1:]
+			}
+		} else if len(left) > 0 {
+			problems = append(problems, fmt.Errorf("unexpected argument %q", left[0]))
+			left = left[1:]
+		}
+		rest = left
+	}
+	file, err := readFile(first(given["config"], getenv("PARLEY_CONFIG")), settings)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	var c Config
+	for _, s := range settings {
+		value, source := s.Default, "default"
+		if v, ok := file[s.Name]; ok {
+			value, source = v, "config file: "+s.Name
+		}
+		for i := len(s.Env) - 1; i >= 0; i-- {
+			if v := getenv(s.Env[i]); v != "" {
+				if value, source = v, s.Env[i]; s.Env[i] == "PORT" {
+					value = ":" + v
+				}
+			}
+		}
+		if v, ok := given[s.Name]; ok {
+			value, source = v, "--"+s.Name
+		}
+		if err := s.set(&c, value); err != nil {
+			shown := strconv.Quote(value)
+			if s.Name == "redis-url" {
+				shown = "(not shown)"
+			}
+			problems = append(problems, fmt.Errorf("%s %s: %w", source, shown, err))
+		}
+	}
+	if c.NodeName == "" {
+		c.NodeName, _ = os.Hostname()
+	}
+	return c, errors.Join(problems...)
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// readFile reads lines of "name = value"; those that start with # are comments.
+func readFile(name string, settings []Setting) (map[string]string, error) {
+	if name == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	known := map[string]bool{}
+	for _, s := range settings {
+		known[s.Name] = true
+	}
+	values := map[string]string{}
+	var problems []error
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, value, found := strings.Cut(line, "=")
+		key = strings.TrimSpace(key)
+		switch {
+		case !found:
+			problems = append(problems, fmt.Errorf("%s:%d: want name = value", name, n))
+		case !known[key]:
+			problems = append(problems, fmt.Errorf("%s:%d: no setting is called %q", name, n, key))
+		default:
+			values[key] = strings.TrimSpace(value)
+		}
+	}
+	return values, errors.Join(problems...)
+}

@@ -1,0 +1,261 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	clientjs "parley/client-js"
+	"parley/pkg/conn"
+	"parley/pkg/embedded"
+	"parley/pkg/hub"
+	"parley/pkg/protocol/texto"
+	"parley/pkg/redisbus"
+	"parley/pkg/web"
+)
+
+const (
+	// handshakeTimeout bounds the time that a client has to send the header of
+	// a request, and maxHeaderBytes its size.
+	handshakeTimeout = 10 * time.Second
+	maxHeaderBytes   = 16 << 10
+	// keepAliveTimeout is how long a plain HTTP connection may wait for its
+	// next request; it is above the 60 s for which nginx keeps one by default.
+	keepAliveTimeout = 75 * time.Second
+	// drainGrace is what a drain may take beyond its window, for clients that
+	// do not answer the close; those are cut then.
+	drainGrace = 3 * time.Second
+	// frameOverhead is what a frame may have beyond twice the longest text.
+	frameOverhead = 4096
+)
+
+// Node is one relay node. Use New, then Run once.
+type Node struct {
+	// Fixed after New.
+	cfg      Config
+	id       string // unique to this start
+	log      *slog.Logger
+	redis    *embedded.Redis // nil with an external Redis
+	bus      *redisbus.Bus
+	group    *conn.Group
+	hub      *hub.Hub
+	public   net.Listener
+	internal net.Listener // nil: none
+	metrics  *metrics
+	handler  http.Handler
+
+	draining atomic.Bool
+}
+
+// New opens the listeners and makes everything that Run starts. On an error
+// nothing stays open.
+func New(cfg Config, log *slog.Logger) (*Node, error) {
+	n := &Node{cfg: cfg, id: uuid.NewString(), log: log}
+	if err := n.open(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) open() (err error) {
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: false}} // pings do that
+	if n.public, err = lc.Listen(context.Background(), "tcp", n.cfg.Listen); err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	if n.cfg.InternalAddr != "" {
+		if n.internal, err = lc.Listen(context.Background(), "tcp", n.cfg.InternalAddr); err != nil {
+			return fmt.Errorf("--internal-addr: %w", err)
+		}
+	}
+	url := n.cfg.RedisURL
+	if url == "" {
+		if n.redis, err = embedded.StartRedis(); err != nil {
+			return err
+		}
+		url = n.redis.URL()
+	}
+	if n.bus, err = redisbus.New(redisbus.Options{URL: url, Node: n.id, Log: n.log}); err != nil {
+		return fmt.Errorf("--redis-url: %w", err)
+	}
+	connMetrics := conn.NewMetrics()
+	n.group = conn.NewGroup(conn.Config{
+		MaxFrameBytes:       frameLimit(n.cfg.MaxMessageBytes),
+		MaxQueueBytes:       n.cfg.MaxQueueBytes,
+		PingInterval:        n.cfg.PingInterval,
+		IdleTimeout:         n.cfg.IdleTimeout,
+		MaxConnections:      n.cfg.MaxConnections,
+		MaxConnectionsPerIP: n.cfg.MaxConnectionsPerIP,
+		Log:                 n.log,
+	}, connMetrics)
+	n.hub = hub.New(n.bus, n.group)
+	n.metrics = newMetrics(n, connMetrics.Collectors(), n.bus.Metrics().Collectors())
+	sockets := &conn.Sockets{Group: n.group, Metrics: connMetrics, Proxies: n.cfg.TrustedProxies, Origins: n.cfg.AllowedOrigins, Log: n.log}
+	n.handler, err = n.publicMux(texto.New(texto.Config{
+		Node:            n.cfg.NodeName,
+		MaxMessageBytes: n.cfg.MaxMessageBytes,
+		Rate:            n.cfg.Rate,
+		Log:             n.log,
+	}, sockets, n.hub, n.bus))
+	return err
+}
+
+// frameLimit is the most bytes of an incoming message: a text of the longest
+// length, written with escapes, and what stands around it.
+func frameLimit(maxMessage int) int {
+	if maxMessage == 0 {
+		return 0
+	}
+	return 2*maxMessage + frameOverhead
+}
+
+func (n *Node) close() {
+	for _, l := range []net.Listener{n.public, n.internal} {
+		if l != nil {
+			_ = l.Close() // closed already by its server
+		}
+	}
+	if n.group != nil {
+		n.group.Close()
+	}
+	if n.redis != nil {
+		n.redis.Close()
+	}
+}
+
+// publicMux is what clients see.
+func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
+	app, err := web.Static(clientjs.Files)
+	if err != nil {
+		return nil, fmt.Errorf("sample client: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/texto", textoV1)
+	mux.HandleFunc("/healthz", n.serveReady)
+	mux.Handle("/", app)
+	return mux, nil
+}
+
+// Addr is where clients connect to, and InternalAddr where health and metrics
+// are, nil if nowhere.
+func (n *Node) Addr() net.Addr { return n.public.Addr() }
+
+// InternalAddr is the address of the internal listener, nil if there is none.
+func (n *Node) InternalAddr() net.Addr {
+	if n.internal == nil {
+		return nil
+	}
+	return n.internal.Addr()
+}
+
+// Run serves until ctx ends, then drains and returns. When cut ends it stops at
+// once; it may be nil. An error means that the node could not go on.
+func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
+	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
+		"listen", n.public.Addr().String(), "redis", map[bool]string{true: "embedded", false: "external"}[n.redis != nil])
+	busCtx, stopBus := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer func() {
+		n.group.Close()
+		stopBus()
+		wg.Wait()
+		n.close()
+		n.log.Info("node stopped")
+	}()
+	wg.Go(func() {
+		if err := n.bus.Run(busCtx, n.hub); err != nil {
+			n.log.Warn("closing redis", "error", err)
+		}
+	})
+	wg.Go(func() { n.watchRedis(busCtx) })
+	errorLog := slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)
+	public := &http.Server{Handler: n.handler, ReadHeaderTimeout: handshakeTimeout, ReadTimeout: 2 * handshakeTimeout,
+		WriteTimeout: 2 * handshakeTimeout, IdleTimeout: keepAliveTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}
+	internal := &http.Server{Handler: n.internalMux(), ReadHeaderTimeout: handshakeTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}
+	failed := make(chan error, 2)
+	serve := func(s *http.Server, l net.Listener) {
+		wg.Go(func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	serve(public, n.public)
+	if n.internal != nil {
+		serve(internal, n.internal)
+	}
+	defer internal.Close()
+	defer public.Close()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-cut:
+		return nil
+	case <-ctx.Done():
+	}
+	n.drain(public, cut)
+	return nil
+}
+
+// drain ends the service so that the clients go elsewhere without a rush.
+func (n *Node) drain(public *http.Server, cut <-chan struct{}) {
+	n.draining.Store(true)
+	n.log.Info("draining", "connections", n.group.Len(), "delay", n.cfg.DrainDelay, "window", n.cfg.DrainWindow)
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainDelay+n.cfg.DrainWindow+drainGrace)
+	defer cancel()
+	delay := time.NewTimer(n.cfg.DrainDelay)
+	defer delay.Stop()
+	select {
+	case <-cut:
+		return
+	case <-delay.C:
+	}
+	n.group.Refuse()
+	// Requests under way are answered; WebSockets are the group's.
+	stop := make(chan struct{})
+	go func() {
+		defer close(stop)
+		if err := public.Shutdown(ctx); err != nil {
+			n.log.Debug("http shutdown", "error", err)
+		}
+		n.group.Drain(ctx, n.cfg.DrainWindow)
+	}()
+	select {
+	case <-cut:
+	case <-stop:
+		if left := n.group.Len(); left > 0 {
+			n.log.Warn("connections cut at the end of the drain", "connections", left)
+		}
+	}
+}
+
+// watchRedis tells the log when Redis comes and goes.
+func (n *Node) watchRedis(ctx context.Context) {
+	const step = time.Second
+	tick := time.NewTicker(step)
+	defer tick.Stop()
+	ready, told := false, false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch err := n.bus.Ready(); {
+		case err == nil && !ready:
+			ready = true
+			n.log.Info("ready: redis answers")
+		case err != nil && (ready || !told):
+			ready, told = false, true
+			n.log.Warn("not ready: redis does not answer; trying on", "error", err, "setting", "--redis-url")
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package redisbus
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/pkg/relay"
+)
+
+const (
+	// maxBatch is the most messages sent in one pipeline: enough to make the
+	// round trip cheap, small enough that answers keep coming.
+	maxBatch = 512
+	// maxBatchBytes is about the most payload in one pipeline.
+	maxBatchBytes = 1 << 20
+	// maxPending and maxPendingBytes bound what waits for Redis on this node;
+	// beyond them a message is refused at once with relay.ErrOverloaded.
+	maxPending      = 1 << 17
+	maxPendingBytes = 128 << 20
+)
+
+// publication is a message on its way to Redis.
+type publication struct {
+	channel string
+	payload []byte
+	at      time.Time // when it was enqueued
+	acker   relay.Acker
+	token   relay.Token
+}
+
+// lane sends publications to Redis in the order in which they come. It is a
+// queue and one goroutine, which sends all that gathered while the pipeline
+// before was under way.
+//
+// The library's own AutoPipeline batches too. It costs a goroutine that waits
+// for every message and honours no deadline, and a WAIT cannot join a batch.
+type lane struct {
+	client  *redis.Client
+	metrics *Metrics
+	flush   func() // after each batch, when its ackers have been told
+	wake    chan struct{}
+
+	mu     sync.Mutex
+	queue  []publication
+	bytes  int
+	closed error
+}
+
+func newLane(c *redis.Client, m *Metrics) *lane {
+	return &lane{client: c, metrics: m, flush: func() {}, wake: make(chan struct{}, 1)}
+}
+
+// enqueue never blocks.
+func (l *lane) enqueue(p publication) {
+	p.at = time.Now()
+	l.mu.Lock()
+	err := l.closed
+	if err == nil && (len(l.queue) >= maxPending || l.bytes+len(p.payload) > maxPendingBytes) {
+		err = relay.ErrOverloaded
+	}
+	first := len(l.queue) == 0
+	if err == nil {
+		l.queue = append(l.queue, p)
+		l.bytes += len(p.payload)
+	}
+	l.mu.Unlock()
+	if err != nil {
+		l.metrics.publishErrors.Inc()
+		if p.acker != nil {
+			p.acker.Published(p.token, relay.ID{}, err)
+		}
+	} else if first {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run sends until ctx ends; what is queued then is left to closeWith.
+func (l *lane) run(ctx context.Context) {
+	var batch []publication
+	pipe := l.client.Pipeline()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		}
+		for {
+			l.mu.Lock()
+			batch, l.queue = l.queue, batch[:0]
+			l.bytes = 0
+			l.mu.Unlock()
+			if len(batch) == 0 {
+				break
+			}
+			for rest := batch; len(rest) > 0; {
+				n := chunk(rest)
+				l.send(ctx, pipe, rest[:n])
+				rest = rest[n:]
+			}
+			clear(batch)
+		}
+	}
+}
+
+// chunk is how many of the publications go into the next pipeline.
+func chunk(ps []publication) int {
+	bytes := 0
+	for i := range ps {
+		bytes += len(ps[i].payload)
+		if i == maxBatch || i > 0 && bytes > maxBatchBytes {
+			return i
+		}
+	}
+	return len(ps)
+}
+
+// send publishes a batch and tells every sender. It takes until the deadline of
+// the oldest message at most, so that no younger one waits beyond its own.
+func (l *lane) send(ctx context.Context, pipe redis.Pipeliner, ps []publication) {
+	deadline := ps[0].at.Add(publishTimeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	var cmds []redis.Cmder
+	err := ctx.Err()
+	if err == nil {
+		for i := range ps {
+			pipe.Publish(ctx, ps[i].channel, ps[i].payload)
+		}
+		cmds, err = pipe.Exec(ctx)
+	}
+	l.metrics.publishBatch.Observe(float64(len(ps)))
+	l.metrics.publishSeconds.Observe(time.Since(ps[0].at).Seconds())
+	for i := range ps {
+		e := err
+		if i < len(cmds) {
+			e = cmds[i].Err()
+		}
+		if e != nil {
+			e = fmt.Errorf("%w: %w", relay.ErrUnavailable, e)
+			l.metrics.publishErrors.Inc()
+		}
+		if ps[i].acker != nil {
+			ps[i].acker.Published(ps[i].token, relay.ID{}, e)
+		}
+	}
+	l.flush()
+}
+
+// closeWith answers what is queued, and all that comes later, with err.
+func (l *lane) closeWith(err error) {
+	l.mu.Lock()
+	rest := l.queue
+	l.queue, l.closed = nil, err
+	l.mu.Unlock()
+	for _, p := range rest {
+		if p.acker != nil {
+			p.acker.Published(p.token, relay.ID{}, err)
+		}
+	}
+	l.flush()
+}
+
+// Enqueue implements relay.Publisher.
+func (b *Bus) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t relay.Token) {
+	// One allocation holds the channel's name and the envelope.
+	buf := make([]byte, 0, envelopeSize(&m))
+	b.lane.enqueue(publication{
+		channel: topicChannel(m.Topic),
+		payload: appendEnvelope(buf, &m),
+		acker:   a,
+		token:   t,
+	})
+}
+
+// Publish implements relay.Publisher.
+func (b *Bus) Publish(ctx context.Context, m relay.Message, r relay.Retention) (relay.ID, error) {
+	w := make(waitingAcker, 1)
+	b.Enqueue(m, r, w, relay.Token{})
+	select {
+	case a := <-w:
+		return a.id, a.err
+	case <-ctx.Done():
+		return relay.ID{}, fmt.Errorf("%w: %w", relay.ErrUnavailable, ctx.Err())
+	}
+}
+
+type answer struct {
+	id  relay.ID
+	err error
+}
+
+// waitingAcker has room for the one answer, so that Published does not block
+// when nobody waits any more.
+type waitingAcker chan answer
+
+func (w waitingAcker) Published(_ relay.Token, id relay.ID, err error) { w <- answer{id, err} }

@@ -1,0 +1,120 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/pkg/relay"
+)
+
+// flushEvery is after how many messages a receiver is flushed while more input
+// is at hand.
+const flushEvery = 256
+
+var errCanary = errors.New("the node does not hear itself")
+
+// receive keeps a subscriber connection until ctx ends.
+func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
+	pause := time.Duration(reconnectMin)
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := b.receiveOnce(ctx, r)
+		b.connected.Store(false)
+		if ctx.Err() != nil {
+			return
+		}
+		b.metrics.reconnects.Inc()
+		if time.Since(began) > 2*canarySilence {
+			pause = reconnectMin
+		}
+		b.log.Warn("redis subscriber connection lost, connecting again", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, reconnectMax)
+	}
+}
+
+// receiveOnce connects, has everything subscribed again, and reads until the
+// connection breaks or the canary falls silent.
+func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
+	b.gate.armed.Store(true)
+	defer b.gate.armed.Store(false)
+	conn := b.sub.Subscribe(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer func() {
+		b.table.detach()
+		stop()
+		_ = conn.Close() // closed already when ctx ended
+	}()
+	if err := conn.Subscribe(ctx, b.canary); err != nil {
+		return err
+	}
+	if _, err := conn.ReceiveTimeout(ctx, dialTimeout); err != nil {
+		return fmt.Errorf("subscribing to the node's own channel: %w", err)
+	}
+	began := time.Now()
+	b.gate.conn.Load().beforeRead = func() error {
+		r.Flush()
+		return b.checkCanary(began)
+	}
+	b.table.attach(conn)
+	b.connected.Store(true)
+	b.log.Info("redis subscriber connection established")
+	for n := 1; ; n++ {
+		// The library's deadline is not used (see idleConn).
+		v, err := conn.ReceiveTimeout(ctx, canarySilence)
+		if err != nil {
+			return err
+		}
+		switch v := v.(type) {
+		case *redis.Message:
+			b.message(v, r)
+		case *redis.Subscription:
+			if v.Kind == "subscribe" && b.table.confirm(v.Channel) {
+				if topic, ok := channelTopic(v.Channel); ok {
+					b.metrics.gaps.WithLabelValues("false").Inc()
+					r.Gap(topic)
+				}
+			}
+		}
+		if n%flushEvery == 0 {
+			r.Flush()
+		}
+	}
+}
+
+// checkCanary tells whether the canary was heard lately on a connection that
+// began then.
+func (b *Bus) checkCanary(began time.Time) error {
+	last := time.Unix(0, b.heard.Load())
+	if last.Before(began) {
+		last = began
+	}
+	if silent := time.Since(last); silent > canarySilence {
+		return fmt.Errorf("%w: silent for %s", errCanary, silent.Round(time.Millisecond))
+	}
+	return nil
+}
+
+func (b *Bus) message(v *redis.Message, r relay.Receiver) {
+	topic, ok := channelTopic(v.Channel)
+	if !ok {
+		b.heard.Store(time.Now().UnixNano())
+		return
+	}
+	b.metrics.received.Inc()
+	m := relay.Message{Topic: topic}
+	if err := parseEnvelope(v.Payload, &m); err != nil {
+		b.metrics.undecodable.Inc()
+		b.log.Warn("unreadable message from redis", "topic", topic, "error", err)
+		return
+	}
+	r.Dispatch(m)
+}

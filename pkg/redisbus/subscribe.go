@@ -1,0 +1,255 @@
+package redisbus
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/pkg/relay"
+)
+
+const (
+	// subscribeBatch is the most channels in one SUBSCRIBE or UNSUBSCRIBE.
+	subscribeBatch = 256
+	// unsubscribeDelay is how long a topic that nobody wants stays subscribed,
+	// so that a client that comes back at once causes no churn.
+	unsubscribeDelay = time.Second
+)
+
+// table holds which topics are wanted. One goroutine, run, is the only one that
+// sends SUBSCRIBE and UNSUBSCRIBE; it brings Redis in line with the table.
+type table struct {
+	metrics *Metrics
+	wake    chan struct{}
+
+	mu     sync.Mutex
+	topics map[string]*subscription // by channel
+	asks   []string                 // channels to subscribe to, maybe wanted no more
+	idle   []idleChannel            // channels that nobody wants, in the order of their time
+	conn   *redis.PubSub            // nil while there is none
+	epoch  uint32                   // changes whenever conn does; 0: never had one
+}
+
+// subscription is one wanted topic; guarded by table.mu.
+type subscription struct {
+	refs      int32
+	asked     uint32 // the epoch in which SUBSCRIBE was sent; 0: not yet
+	confirmed uint32 // the epoch in which Redis confirmed it last
+	waiters   []*waiter
+}
+
+// waiter is a Subscribe that waits for left confirmations; guarded by table.mu.
+type waiter struct {
+	left int
+	done chan struct{}
+}
+
+type idleChannel struct {
+	channel string
+	since   time.Time
+}
+
+func newTable(m *Metrics) *table {
+	return &table{metrics: m, wake: make(chan struct{}, 1), topics: map[string]*subscription{}}
+}
+
+func (t *table) poke() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Subscribe implements relay.Subscriptions.
+func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.ID, error) {
+	t := b.table
+	w := &waiter{done: make(chan struct{})}
+	t.mu.Lock()
+	for _, topic := range topics {
+		channel := topicChannel(topic)
+		s := t.topics[channel]
+		if s == nil {
+			s = &subscription{}
+			t.topics[channel] = s
+			t.metrics.subscriptions.Inc()
+		}
+		s.refs++
+		if t.epoch == 0 || s.confirmed != t.epoch {
+			w.left++
+			s.waiters = append(s.waiters, w)
+			if s.asked != t.epoch || t.epoch == 0 {
+				t.asks = append(t.asks, channel)
+			}
+		}
+	}
+	left := w.left
+	t.mu.Unlock()
+	if left > 0 {
+		t.poke()
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			t.abandon(w, topics)
+			return nil, fmt.Errorf("%w: subscription not confirmed: %w", relay.ErrUnavailable, ctx.Err())
+		}
+	}
+	return make([]relay.ID, len(topics)), nil
+}
+
+// abandon takes back a Subscribe whose caller has stopped waiting.
+func (t *table) abandon(w *waiter, topics []relay.Topic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, topic := range topics {
+		channel := topicChannel(topic)
+		s := t.topics[channel]
+		for i, x := range s.waiters {
+			if x == w {
+				s.waiters = append(s.waiters[:i], s.waiters[i+1:]...)
+				break
+			}
+		}
+		t.release(channel, s)
+	}
+}
+
+// Unsubscribe implements relay.Subscriptions.
+func (b *Bus) Unsubscribe(topics ...relay.Topic) {
+	t := b.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, topic := range topics {
+		channel := topicChannel(topic)
+		if s := t.topics[channel]; s != nil {
+			t.release(channel, s)
+		}
+	}
+}
+
+// release is called with mu held.
+func (t *table) release(channel string, s *subscription) {
+	if s.refs--; s.refs == 0 {
+		t.idle = append(t.idle, idleChannel{channel, time.Now()})
+	}
+}
+
+// attach makes conn the one to subscribe on. Every topic is asked for anew.
+func (t *table) attach(conn *redis.PubSub) {
+	t.mu.Lock()
+	t.conn = conn
+	t.epoch++
+	t.asks = t.asks[:0]
+	for channel := range t.topics {
+		t.asks = append(t.asks, channel)
+	}
+	t.mu.Unlock()
+	t.poke()
+}
+
+// detach forgets the connection, which is about to be closed.
+func (t *table) detach() {
+	t.mu.Lock()
+	t.conn = nil
+	t.epoch++
+	t.mu.Unlock()
+}
+
+// confirm notes Redis's answer to a SUBSCRIBE; true when the topic had been
+// subscribed before on an earlier connection, so that something may be missing.
+func (t *table) confirm(channel string) (again bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.topics[channel]
+	if s == nil {
+		return false
+	}
+	again = s.confirmed != 0 && s.confirmed != t.epoch
+	s.confirmed = t.epoch
+	for _, w := range s.waiters {
+		if w.left--; w.left == 0 {
+			close(w.done)
+		}
+	}
+	s.waiters = nil
+	return again
+}
+
+// run sends what the table asks for, until ctx ends.
+func (t *table) run(ctx context.Context) {
+	tick := time.NewTicker(unsubscribeDelay / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.wake:
+			t.subscribeWanted(ctx)
+		case now := <-tick.C:
+			t.unsubscribeIdle(ctx, now.Add(-unsubscribeDelay))
+		}
+	}
+}
+
+// subscribeWanted sends SUBSCRIBE for the topics that were asked for. An error
+// is left to the receiver, which sees the connection break.
+func (t *table) subscribeWanted(ctx context.Context) {
+	for {
+		var batch []string
+		t.mu.Lock()
+		conn := t.conn
+		for conn != nil && len(t.asks) > 0 && len(batch) < subscribeBatch {
+			channel := t.asks[len(t.asks)-1]
+			t.asks = t.asks[:len(t.asks)-1]
+			if s := t.topics[channel]; s != nil && s.asked != t.epoch {
+				s.asked = t.epoch
+				batch = append(batch, channel)
+			}
+		}
+		if len(t.asks) == 0 && cap(t.asks) > 16*subscribeBatch {
+			t.asks = nil
+		}
+		t.mu.Unlock()
+		if len(batch) == 0 || conn.Subscribe(ctx, batch...) != nil {
+			return
+		}
+	}
+}
+
+// unsubscribeIdle drops the topics that nobody has wanted since before. One
+// that Redis has not confirmed yet waits for the next time, lest its late
+// confirmation be taken for that of a later SUBSCRIBE.
+func (t *table) unsubscribeIdle(ctx context.Context, before time.Time) {
+	for {
+		var batch []string
+		t.mu.Lock()
+		conn := t.conn
+		var later []idleChannel
+		for len(t.idle) > 0 && len(batch) < subscribeBatch && t.idle[0].since.Before(before) {
+			next := t.idle[0]
+			t.idle = t.idle[1:]
+			s := t.topics[next.channel]
+			switch {
+			case s == nil || s.refs > 0:
+			case conn != nil && s.asked == t.epoch && s.confirmed != t.epoch:
+				later = append(later, idleChannel{next.channel, time.Now()})
+			default:
+				delete(t.topics, next.channel)
+				t.metrics.subscriptions.Dec()
+				if s.asked == t.epoch {
+					batch = append(batch, next.channel)
+				}
+			}
+		}
+		t.idle = append(t.idle, later...)
+		if len(t.idle) == 0 {
+			t.idle = nil
+		}
+		t.mu.Unlock()
+		if conn == nil || len(batch) == 0 || conn.Unsubscribe(ctx, batch...) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package relay
+
+import "context"
+
+// Token is an opaque value that a publisher passes along with a message to
+// recognise the answer, such as the id of the request that it came with.
+type Token [16]byte
+
+// Acker hears how the publishing of a message ended.
+type Acker interface {
+	// Published is called exactly once for each message given to Enqueue, in
+	// the order in which messages of one topic were given. A nil error means
+	// that Redis has accepted the message; any other wraps ErrUnavailable or
+	// another error of this package, and then it is not known whether the
+	// message went out. It must not block.
+	Published(t Token, id ID, err error)
+}
+
+// Publisher sends messages to every node that subscribes to their topic, this
+// one included.
+type Publisher interface {
+	// Enqueue takes a message and returns at once; a is told the outcome within
+	// two seconds, whatever state Redis is in. Messages of one topic go out in
+	// the order in which they were enqueued. a may be nil.
+	Enqueue(m Message, r Retention, a Acker, t Token)
+	// Publish is Enqueue for one who waits: it returns the message's place in
+	// its topic once Redis has accepted it, after two seconds at most.
+	Publish(ctx context.Context, m Message, r Retention) (ID, error)
+}
+
+// Subscriptions tells the bus which topics this node wants to hear.
+type Subscriptions interface {
+	// Subscribe returns once Redis has confirmed every topic: what is published
+	// from then on reaches the receiver. The result has each topic's place at
+	// that moment, zero where nothing is kept. Subscriptions are counted: each
+	// successful Subscribe needs one Unsubscribe. On an error none was made.
+	Subscribe(ctx context.Context, topics ...Topic) ([]ID, error)
+	// Unsubscribe never blocks. Messages may still arrive for a while.
+	Unsubscribe(topics ...Topic)
+}
+
+// Broker carries messages between the nodes of a fleet.
+type Broker interface {
+	Publisher
+	Subscriptions
+	// Run receives until ctx ends, reconnecting as often as it takes, and then
+	// returns nil. It calls r from one goroutine. Call it once.
+	Run(ctx context.Context, r Receiver) error
+}
+
+// Receiver takes what the bus receives. None of its methods may block.
+type Receiver interface {
+	// Dispatch hands over one message. Messages of one topic come in the order
+	// in which Redis took them.
+	Dispatch(m Message)
+	// Gap tells that messages of the topic may have been missed, before
+	// anything newer is dispatched.
+	Gap(t Topic)
+	// Flush is called when no more input is at hand, and from time to time
+	// while there is: what was dispatched should go out now. It is also called
+	// after a batch of Acker.Published, from another goroutine than the rest.
+	Flush()
+}
+
+// History reads the kept messages of a topic.
+type History interface {
+	// Since returns up to n messages after the given place, oldest first, and
+	// whether nothing between that place and the first of them is missing.
+	Since(ctx context.Context, t Topic, after ID, n int) (messages []Message, complete bool, err error)
+	// Before returns up to n messages before the given place, newest first
+	// (from the newest one when it is zero), and whether older ones exist.
+	Before(ctx context.Context, t Topic, before ID, n int) (messages []Message, more bool, err error)
+}
+
+// Claims record what a node holds for its clients: names, seats, presence. The
+// fleet releases them when the node dies.
+type Claims interface {
+	// Claim takes the name for the holder; false when another holds it.
+	Claim(ctx context.Context, name, holder string) (bool, error)
+	// Release gives the name back if the holder still has it.
+	Release(ctx context.Context, name, holder string) error
+	// Holder returns who has the name, "" when nobody does.
+	Holder(ctx context.Context, name string) (string, error)
+}

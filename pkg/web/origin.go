@@ -1,0 +1,76 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// Origins decide which web pages may use this fleet. A page of the same host
+// always may, and so does a client that is no browser and sends no Origin.
+type Origins []string
+
+// ParseOrigins reads patterns separated by commas: "*" for every origin, a host
+// such as "app.example.com" or "*.example.com", with or without a port, or an
+// origin with its scheme, "https://app.example.com".
+func ParseOrigins(s string) (Origins, error) {
+	var o Origins
+	for f := range strings.SplitSeq(s, ",") {
+		f = strings.ToLower(strings.TrimSpace(f))
+		if f == "" {
+			continue
+		}
+		if _, err := path.Match(f, ""); err != nil {
+			return nil, fmt.Errorf("%q is not a pattern", f)
+		}
+		if _, host, found := strings.Cut(f, "://"); f != "*" && (strings.Contains(f, "/") && !found || strings.Contains(host, "/")) {
+			return nil, fmt.Errorf("%q is not an origin: it has a path", f)
+		}
+		o = append(o, f)
+	}
+	return o, nil
+}
+
+// ErrOrigin means that the page's origin is not allowed.
+var ErrOrigin = errors.New("origin not allowed")
+
+// Check returns nil or an error that is ErrOrigin and says what was compared.
+func (o Origins) Check(r *http.Request) error {
+	origin := strings.ToLower(r.Header.Get("Origin"))
+	if origin == "" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
+		return nil
+	}
+	for _, pattern := range o {
+		if pattern == "*" {
+			return nil
+		}
+		if err != nil || u.Host == "" {
+			continue
+		}
+		target := u.Host
+		if strings.Contains(pattern, "://") {
+			target = u.Scheme + "://" + u.Host
+		}
+		if ok, _ := path.Match(pattern, target); ok { // patterns were checked by ParseOrigins
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %q is neither of host %q nor in --allowed-origins", ErrOrigin, origin, r.Host)
+}
+
+// Expose lets a page of an allowed foreign origin read an answer and its
+// Retry-After.
+func (o Origins) Expose(w http.ResponseWriter, r *http.Request) {
+	w.Header().Add("Vary", "Origin")
+	if origin := r.Header.Get("Origin"); origin != "" && o.Check(r) == nil {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+	}
+}
