@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,7 @@ func (l *Loop) run() {
 	var batch []event
 	var arena []byte
 	for {
+		runtime.Gosched() // whoever has more to post goes first: one write then takes it all
 		l.mu.Lock()
 		for len(l.queue) == 0 {
 			l.sleeping = true

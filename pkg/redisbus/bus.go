@@ -52,8 +52,9 @@ type Bus struct {
 	table   *table
 	gate    dialGate
 
-	heard     atomic.Int64 // when the canary last came, Unix ns; 0: never
-	connected atomic.Bool  // the subscriber connection stands
+	heard     atomic.Int64  // when the canary last came, Unix ns; 0: never
+	connected atomic.Bool   // the subscriber connection stands
+	attached  chan struct{} // a subscriber connection was made: sing at once
 }
 
 var _ relay.Broker = (*Bus)(nil)
@@ -64,7 +65,7 @@ func New(o Options) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis url: %w", err)
 	}
-	b := &Bus{log: o.Log, canary: canaryChannel(o.Node)}
+	b := &Bus{log: o.Log, canary: canaryChannel(o.Node), attached: make(chan struct{}, 1)}
 	b.metrics = newMetrics(func() float64 { return b.CanaryAge().Seconds() })
 	options.ClientName = "parley-" + o.Node
 	options.DialTimeout = dialTimeout
@@ -135,6 +136,7 @@ func (b *Bus) sing(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-b.attached:
 		}
 	}
 }

@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -92,6 +93,7 @@ func (l *lane) run(ctx context.Context) {
 		case <-l.wake:
 		}
 		for {
+			runtime.Gosched() // readers that have input go first: a longer pipeline costs less a message
 			l.mu.Lock()
 			batch, l.queue = l.queue, batch[:0]
 			l.bytes = 0

@@ -66,6 +66,10 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	}
 	b.table.attach(conn)
 	b.connected.Store(true)
+	select {
+	case b.attached <- struct{}{}:
+	default:
+	}
 	b.log.Info("redis subscriber connection established")
 	for n := 1; ; n++ {
 		// The library's deadline is not used (see idleConn).
