@@ -131,7 +131,7 @@ func (b *Bus) sing(ctx context.Context) {
 	tick := time.NewTicker(canaryInterval)
 	defer tick.Stop()
 	for {
-		b.lane.enqueue(publication{channel: b.canary, payload: []byte("1")})
+		b.lane.enqueue(publication{channel: b.canary, payload: "1", at: time.Now()})
 		select {
 		case <-ctx.Done():
 			return

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
@@ -27,7 +28,7 @@ const (
 // publication is a message on its way to Redis.
 type publication struct {
 	channel string
-	payload []byte
+	payload string
 	at      time.Time // when it was enqueued
 	acker   relay.Acker
 	token   relay.Token
@@ -42,7 +43,8 @@ type publication struct {
 type lane struct {
 	client  *redis.Client
 	metrics *Metrics
-	flush   func() // after each batch, when its ackers have been told
+	cmds    []*publishCmd // for one batch, used again for the next; owned by run
+	flush   func()        // after each batch, when its ackers have been told
 	wake    chan struct{}
 
 	mu     sync.Mutex
@@ -55,9 +57,8 @@ func newLane(c *redis.Client, m *Metrics) *lane {
 	return &lane{client: c, metrics: m, flush: func() {}, wake: make(chan struct{}, 1)}
 }
 
-// enqueue never blocks.
+// enqueue never blocks. p.at must be set.
 func (l *lane) enqueue(p publication) {
-	p.at = time.Now()
 	l.mu.Lock()
 	err := l.closed
 	if err == nil && (len(l.queue) >= maxPending || l.bytes+len(p.payload) > maxPendingBytes) {
@@ -133,10 +134,11 @@ func (l *lane) send(ctx context.Context, pipe redis.Pipeliner, ps []publication)
 	err := ctx.Err()
 	if err == nil {
 		for i := range ps {
-			pipe.Publish(ctx, ps[i].channel, ps[i].payload)
+			_ = pipe.Process(ctx, l.command(i, &ps[i])) // only queues
 		}
 		cmds, err = pipe.Exec(ctx)
 	}
+	l.release(len(ps))
 	l.metrics.publishBatch.Observe(float64(len(ps)))
 	l.metrics.publishSeconds.Observe(time.Since(ps[0].at).Seconds())
 	for i := range ps {
@@ -155,6 +157,33 @@ func (l *lane) send(ctx context.Context, pipe redis.Pipeliner, ps []publication)
 	l.flush()
 }
 
+// publishCmd is a PUBLISH whose channel and payload can be exchanged, so that a
+// message costs the library no allocation.
+type publishCmd struct {
+	*redis.IntCmd
+	channel, payload string
+}
+
+// command returns the PUBLISH for the i-th publication of a batch.
+func (l *lane) command(i int, p *publication) redis.Cmder {
+	if i == len(l.cmds) {
+		c := &publishCmd{}
+		c.IntCmd = redis.NewIntCmd(context.Background(), "publish", &c.channel, &c.payload)
+		l.cmds = append(l.cmds, c)
+	}
+	c := l.cmds[i]
+	c.channel, c.payload = p.channel, p.payload
+	c.SetErr(nil)
+	return c.IntCmd
+}
+
+// release lets go of what a batch has published.
+func (l *lane) release(n int) {
+	for _, c := range l.cmds[:min(n, len(l.cmds))] {
+		c.channel, c.payload = "", ""
+	}
+}
+
 // closeWith answers what is queued, and all that comes later, with err.
 func (l *lane) closeWith(err error) {
 	l.mu.Lock()
@@ -171,14 +200,16 @@ func (l *lane) closeWith(err error) {
 
 // Enqueue implements relay.Publisher.
 func (b *Bus) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t relay.Token) {
+	if m.Time.IsZero() {
+		m.Time = time.Now()
+	}
 	// One allocation holds the channel's name and the envelope.
-	buf := make([]byte, 0, envelopeSize(&m))
-	b.lane.enqueue(publication{
-		channel: topicChannel(m.Topic),
-		payload: appendEnvelope(buf, &m),
-		acker:   a,
-		token:   t,
-	})
+	buf := make([]byte, 0, len(topicPrefix)+len(m.Topic)+envelopeSize(&m))
+	buf = append(append(buf, topicPrefix...), m.Topic...)
+	split := len(buf)
+	buf = appendEnvelope(buf, &m)
+	all := unsafe.String(unsafe.SliceData(buf), len(buf)) // not changed any more
+	b.lane.enqueue(publication{channel: all[:split], payload: all[split:], at: m.Time, acker: a, token: t})
 }
 
 // Publish implements relay.Publisher.

@@ -21,7 +21,8 @@ type Acker interface {
 type Publisher interface {
 	// Enqueue takes a message and returns at once; a is told the outcome within
 	// two seconds, whatever state Redis is in. Messages of one topic go out in
-	// the order in which they were enqueued. a may be nil.
+	// the order in which they were enqueued. a may be nil. The body is copied;
+	// a zero Time becomes now.
 	Enqueue(m Message, r Retention, a Acker, t Token)
 	// Publish is Enqueue for one who waits: it returns the message's place in
 	// its topic once Redis has accepted it, after two seconds at most.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -129,8 +130,8 @@ func (s *session) send(r *request) *problem {
 		return tooFast
 	}
 	id := newID()
-	body := make([]byte, 0, idLength+len(r.text))
-	body = append(append(body, id[:]...), r.text...)
+	scratch := bodies.Get().(*[]byte)
+	body := append(append((*scratch)[:0], id[:]...), r.text...)
 	s.begin()
 	s.server.publisher.Enqueue(relay.Message{
 		Topic: topicOf(r.receiver),
@@ -138,8 +139,13 @@ func (s *session) send(r *request) *problem {
 		Time:  time.Now(),
 		Body:  body,
 	}, relay.Retention{}, s, relay.Token(r.id))
+	*scratch = body
+	bodies.Put(scratch)
 	return nil
 }
+
+// bodies hold the body of a message until it has been enqueued.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
 // begin counts a message in flight and waits while there are too many. Each is
 // answered within two seconds, so that the wait is no longer.
