@@ -84,7 +84,7 @@ func Settings() []Setting {
 				return nil
 			}},
 		{Name: "node-name", Argument: "NAME", Default: "",
-			Help: "shown to clients and in logs; empty: the host's name",
+			Help: "shown to clients and in logs; empty: the host's name and something random",
 			set: func(c *Config, v string) error {
 				if len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
 					return errors.New("want at most 64 visible ASCII characters")
@@ -262,9 +262,6 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 			}
 			problems = append(problems, fmt.Errorf("%s %s: %w", source, shown, err))
 		}
-	}
-	if c.NodeName == "" {
-		c.NodeName, _ = os.Hostname()
 	}
 	return c, errors.Join(problems...)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,10 @@ type Node struct {
 // nothing stays open.
 func New(cfg Config, log *slog.Logger) (*Node, error) {
 	n := &Node{cfg: cfg, id: uuid.NewString(), log: log}
+	if cfg.NodeName == "" {
+		host, _ := os.Hostname() // without one, the rest still tells nodes apart
+		n.cfg.NodeName = host + "-" + n.id[:4]
+	}
 	if err := n.open(); err != nil {
 		n.close()
 		return nil, err

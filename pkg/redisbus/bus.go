@@ -52,6 +52,7 @@ type Bus struct {
 	table   *table
 	gate    dialGate
 
+	started   time.Time
 	heard     atomic.Int64  // when the canary last came, Unix ns; 0: never
 	connected atomic.Bool   // the subscriber connection stands
 	attached  chan struct{} // a subscriber connection was made: sing at once
@@ -65,7 +66,7 @@ func New(o Options) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis url: %w", err)
 	}
-	b := &Bus{log: o.Log, canary: canaryChannel(o.Node), attached: make(chan struct{}, 1)}
+	b := &Bus{log: o.Log, started: time.Now(), canary: canaryChannel(o.Node), attached: make(chan struct{}, 1)}
 	b.metrics = newMetrics(func() float64 { return b.CanaryAge().Seconds() })
 	options.ClientName = "parley-" + o.Node
 	options.DialTimeout = dialTimeout
@@ -92,11 +93,13 @@ func New(o Options) (*Bus, error) {
 // Metrics are the bus's figures, to be registered once.
 func (b *Bus) Metrics() *Metrics { return b.metrics }
 
-// CanaryAge is the time since the node last heard itself through Redis; very
-// large before it ever has.
+// CanaryAge is the time since the node last heard itself through Redis, or since
+// its start when it never has.
 func (b *Bus) CanaryAge() time.Duration {
-	at := b.heard.Load()
-	return time.Since(time.Unix(0, at))
+	if at := b.heard.Load(); at != 0 {
+		return time.Since(time.Unix(0, at))
+	}
+	return time.Since(b.started)
 }
 
 // Ready tells whether Redis answers: the subscriber connection stands and the
