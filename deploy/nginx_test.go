@@ -19,9 +19,9 @@ import (
 // patience bounds what a test waits for; nothing is expected to take long.
 const patience = 20 * time.Second
 
-// node is a backend that answers as a relay node does in the respects that
-// concern nginx: it upgrades /v1/texto and echoes, and refuses while draining.
-type node struct {
+// backend answers as a relay node does in the respects that concern nginx: it
+// upgrades /v1/texto and echoes, and refuses while it drains.
+type backend struct {
 	name     string
 	addr     string
 	draining atomic.Bool
@@ -29,16 +29,16 @@ type node struct {
 	header   chan http.Header // of each request, in order
 }
 
-func startNode(t *testing.T, name string) *node {
+func startNode(t *testing.T, name string) *backend {
 	t.Helper()
-	n := &node{name: name, header: make(chan http.Header, 100)}
+	n := &backend{name: name, header: make(chan http.Header, 100)}
 	s := httptest.NewServer(n)
 	t.Cleanup(s.Close)
 	n.addr = s.Listener.Addr().String()
 	return n
 }
 
-func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (n *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.asked.Add(1)
 	h := r.Header.Clone()
 	h.Set("Host", r.Host)

@@ -1,19 +1,20 @@
 // Package nginxtest runs a real nginx for tests, with the fleet's own
-// configuration: everything in the directory nginx but the address it listens
-// on and the list of nodes.
+// configuration from the directory nginx. It listens on a free port, and its
+// nodes are listed instead of looked up.
 package nginxtest
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
-	"text/template"
 	"time"
 )
 
@@ -56,17 +57,10 @@ func start(tb testing.TB, program string, backends []string) (string, error) {
 	tb.Helper()
 	addr := freeAddr(tb)
 	dir := tb.TempDir()
-	conf := filepath.Join(dir, "nginx.conf")
-	if err := render(conf, config{
-		Dir:      dir,
-		Conf:     confDir(tb),
-		Root:     os.Geteuid() == 0,
-		Listen:   addr,
-		Backends: backends,
-	}); err != nil {
+	conf, err := writeConf(confDir(tb), dir, addr, freeAddr(tb), backends)
+	if err != nil {
 		return "", err
 	}
-
 	errorLog := filepath.Join(dir, "error.log")
 	cmd := exec.Command(program, "-p", dir, "-c", conf, "-e", errorLog)
 	if err := cmd.Start(); err != nil {
@@ -146,48 +140,66 @@ func confDir(tb testing.TB) string {
 	}
 }
 
-type config struct {
-	Dir      string // for everything nginx writes
-	Conf     string // the repository's nginx
-	Root     bool
-	Listen   string
-	Backends []string
-}
-
-// fleet takes the place of nginx/nginx.conf. It names the nodes, where that
-// file has them looked up, which nginx can do only since 1.27.3.
-var fleet = template.Must(template.New("nginx.conf").Parse(`
-daemon off;
-worker_processes 2;
-pid {{.Dir}}/nginx.pid;
-{{- /* The test's directory is open to its own user only. */}}
-{{if .Root}}user root root;{{end}}
-events { worker_connections 1024; }
-http {
-    include {{.Conf}}/http.conf;
-    access_log {{.Dir}}/access.log relay;
-    client_body_temp_path {{.Dir}}/body;
-    proxy_temp_path {{.Dir}}/proxy;
-    fastcgi_temp_path {{.Dir}}/fastcgi;
-    uwsgi_temp_path {{.Dir}}/uwsgi;
-    scgi_temp_path {{.Dir}}/scgi;
-    upstream relay {
-        include {{.Conf}}/upstream.conf;
-        {{- range .Backends}}
-        server {{.}} max_fails=0;
-        {{- end}}
-    }
-    server {
-        listen {{.Listen}};
-        include {{.Conf}}/server.conf;
-    }
-}
-`))
-
-func render(path string, c config) error {
-	f, err := os.Create(path)
+// writeConf copies the fleet's configuration into dir, changed where it speaks
+// of the container it is made for, and returns the main file.
+func writeConf(from, dir, listen, status string, backends []string) (string, error) {
+	shared, err := filepath.Glob(filepath.Join(from, "*.conf"))
 	if err != nil {
-		return err
+		return "", err
 	}
-	return errors.Join(fleet.Execute(f, c), f.Close())
+	for _, file := range shared {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		if filepath.Base(file) == "nginx.conf" {
+			if text, err = adapt(text, dir, listen, status, backends); err != nil {
+				return "", err
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o600); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, "nginx.conf"), nil
+}
+
+// adapt replaces the lines of nginx.conf that hold in the container only. Each
+// must be there once, so that the tests run what the fleet runs or fail.
+func adapt(conf []byte, dir, listen, status string, backends []string) ([]byte, error) {
+	global := "daemon off;"
+	if os.Geteuid() == 0 {
+		global += " user root root;" // the test's directory is open to its own user only
+	}
+	temporary := ""
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		temporary += fmt.Sprintf("%s_temp_path %s/%s;\n", kind, dir, kind)
+	}
+	servers := ""
+	for _, b := range backends {
+		servers += "server " + b + "$1;\n"
+	}
+	for _, change := range []struct{ line, by string }{
+		{`worker_processes auto;`, "worker_processes 2; " + global},
+		{`worker_connections \d+;`, "worker_connections 1024;"},
+		{`worker_rlimit_nofile \d+;`, ""},
+		{`error_log /dev/stderr`, "error_log " + dir + "/error.log"},
+		{`pid /run/nginx\.pid;`, "pid " + dir + "/nginx.pid;"},
+		{`include http\.conf;`, "include http.conf;\n" + temporary},
+		{`access_log /dev/stdout`, "access_log " + dir + "/access.log"},
+		// Nodes are found by name since nginx 1.27.3; here they are listed.
+		{`resolver [^;]*;`, ""},
+		{`resolver_timeout [^;]*;`, ""},
+		{`server relay:8080 resolve( [^;]*)?;`, servers},
+		// With reuseport two programs of one user could share a port unawares.
+		{`listen 80 reuseport`, "listen " + listen},
+		{`listen 127\.0\.0\.1:8081;`, "listen " + status + ";"},
+	} {
+		re := regexp.MustCompile(`(?m)^\s*` + change.line)
+		if n := len(re.FindAllIndex(conf, -1)); n != 1 {
+			return nil, fmt.Errorf("nginx.conf: %d lines begin like %q, want 1", n, change.line)
+		}
+		conf = re.ReplaceAll(conf, []byte("\n"+change.by))
+	}
+	return conf, nil
 }
