@@ -165,7 +165,7 @@ func (n *Node) InternalAddr() net.Addr {
 // once; it may be nil. An error means that the node could not go on.
 func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
-		"listen", n.public.Addr().String(), "redis", map[bool]string{true: "embedded", false: "external"}[n.redis != nil])
+		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", map[bool]string{true: "embedded", false: "external"}[n.redis != nil])
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	defer func() {
