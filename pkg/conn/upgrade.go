@@ -89,7 +89,14 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // serve is the reader goroutine.
 func (c *Conn) serve(h Handler) {
 	defer c.left()
+	defer c.recovered()
 	defer func() { h.Closed(Reason(c.reason.Load())) }()
+	c.run(h)
+}
+
+// run opens and reads until the peer has gone or there is no use in reading.
+func (c *Conn) run(h Handler) {
+	defer c.recovered()
 	if err := h.Open(); err == nil {
 		c.read(h)
 	} else if c.closing.Load() {
@@ -99,12 +106,20 @@ func (c *Conn) serve(h Handler) {
 	}
 }
 
-// left is the end of the reader: it sees to the end of the connection.
-func (c *Conn) left() {
+// recovered ends the connection, and nothing else, when its handler panics.
+func (c *Conn) recovered() {
 	if p := recover(); p != nil {
 		c.group.cfg.Log.Error("panic while serving a connection", "conn", c.ID, "panic", p, "stack", string(debug.Stack()))
 		c.Close(CodeInternal, "internal error", ReasonInternal)
+		c.linger()
 	}
+}
+
+// left is the end of the reader: it sees to the end of the connection.
+func (c *Conn) left() {
+	// The library's connection refers to itself and has a finalizer, so that it
+	// is garbage only once it was closed. This closes nothing else.
+	_ = c.ws.CloseNow() // may have been closed
 	c.releaseInput()
 	c.blame(ReasonNetwork)
 	c.loop.post(event{kind: evShut, conn: c})
