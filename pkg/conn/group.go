@@ -44,7 +44,8 @@ type Group struct {
 	loops   []*Loop
 	stop    context.CancelFunc
 	own     sync.WaitGroup // loops and clock
-	readers sync.WaitGroup // one for each connection
+	readers sync.WaitGroup // one for each connection, and one for each backlog
+	ending  sync.Once
 
 	now      atomic.Int64 // coarse clock, Unix ns
 	next     atomic.Uint64
@@ -121,10 +122,13 @@ const (
 // admitted must be given back with leave, which Upgrade and the end of the
 // connection see to.
 func (g *Group) Admit(ip netip.Addr) Refusal {
+	// Counted first: Close either sees it counted or has it refused.
+	n := g.open.Add(1)
 	if g.draining.Load() {
+		g.open.Add(-1)
 		return Draining
 	}
-	if n := g.open.Add(1); g.cfg.MaxConnections > 0 && n > int64(g.cfg.MaxConnections) {
+	if g.cfg.MaxConnections > 0 && n > int64(g.cfg.MaxConnections) {
 		g.open.Add(-1)
 		return NodeFull
 	}
@@ -194,14 +198,22 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // Close cuts all connections that are left and waits for every goroutine of
-// the group. Nothing may be posted to the group afterwards.
-func (g *Group) Close() {
+// the group. Nothing may be posted to the group afterwards. A second call waits
+// for the first.
+func (g *Group) Close() { g.ending.Do(g.close) }
+
+func (g *Group) close() {
 	g.Refuse()
-	for g.Len() > 0 {
+	for {
+		left := g.Len() // before the loops are asked: who is not counted any more is in their list, or gone
 		for _, l := range g.loops {
 			for _, c := range l.snapshot() {
 				c.cut(ReasonDrain)
+				left++
 			}
+		}
+		if left == 0 {
+			break
 		}
 		sleep(context.Background(), clockStep/10)
 	}
