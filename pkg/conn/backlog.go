@@ -1,6 +1,8 @@
 package conn
 
 import (
+	"errors"
+	"os"
 	"sync"
 	"time"
 )
@@ -89,8 +91,7 @@ func (b *backlog) write() {
 		}
 		segment := b.segments[0]
 		b.mu.Unlock()
-		_ = c.nc.SetWriteDeadline(time.Now().Add(stallTimeout)) // a closed socket fails the write
-		_, err := c.nc.Write(segment)
+		err := c.writeAll(segment)
 		b.mu.Lock()
 		b.bytes -= len(segment)
 		c.group.metrics.queueBytes.Sub(float64(len(segment)))
@@ -105,8 +106,25 @@ func (b *backlog) write() {
 			}
 			b.segments, b.done = nil, true
 			b.mu.Unlock()
-			c.cut(ReasonSlow)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.cut(ReasonSlow)
+			} else {
+				c.cut(ReasonNetwork)
+			}
 			return
 		}
+	}
+}
+
+// writeAll writes p, blocking, as long as the peer takes something of it within
+// each stallTimeout.
+func (c *Conn) writeAll(p []byte) error {
+	for {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(stallTimeout)) // a closed socket fails the write
+		n, err := c.nc.Write(p)
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		p = p[n:]
 	}
 }
