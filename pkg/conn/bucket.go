@@ -8,8 +8,12 @@ type Bucket struct {
 	last        int64 // Unix ns of the last Take
 }
 
-// NewBucket returns a full bucket; a rate of 0 limits nothing.
-func NewBucket(rate, burst float64) Bucket { return Bucket{rate: rate, burst: burst, tokens: burst} }
+// NewBucket returns a full bucket; a rate of 0 limits nothing. It holds one token
+// at least, lest a low rate let nothing through at all.
+func NewBucket(rate, burst float64) Bucket {
+	burst = max(burst, 1)
+	return Bucket{rate: rate, burst: burst, tokens: burst}
+}
 
 // Take takes a token; false when there is none. now is Unix ns, and may stand
 // still or go back.
