@@ -1,0 +1,119 @@
+package node
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func env(pairs ...string) func(string) string {
+	m := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return func(k string) string { return m[k] }
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := ParseConfig(nil, env(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "127.0.0.1:8398" || c.RedisURL != "" || c.MaxMessageBytes != 64<<10 || c.MaxQueueBytes != 1<<20 ||
+		c.Rate != 50 || c.IdleTimeout != 5*time.Minute || c.PingInterval != 25*time.Second || c.MaxConnections != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A flag counts before the environment, and that before the file.
+func TestPrecedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "parley.conf")
+	text := "# a comment\n\nrate = 1\nmax-connections=1\n  idle-timeout = 1s  \n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseConfig([]string{"--rate=3"}, env("PARLEY_CONFIG", file, "PARLEY_RATE", "2", "PARLEY_MAX_CONNECTIONS", "2"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Rate != 3 || c.MaxConnections != 2 || c.IdleTimeout != time.Second {
+		t.Errorf("rate %v, max-connections %d, idle-timeout %s", c.Rate, c.MaxConnections, c.IdleTimeout)
+	}
+	c, err = ParseConfig(nil, env("PORT", "8080", "REDIS_URL", "redis://a:1"), io.Discard)
+	if err != nil || c.Listen != ":8080" || c.RedisURL != "redis://a:1" {
+		t.Errorf("listen %s, redis %s, %v", c.Listen, c.RedisURL, err)
+	}
+	c, err = ParseConfig(nil, env("PORT", "8080", "PARLEY_LISTEN", "127.0.0.1:1", "REDIS_URL", "redis://a:1", "PARLEY_REDIS_URL", "redis://b:1"), io.Discard)
+	if err != nil || c.Listen != "127.0.0.1:1" || c.RedisURL != "redis://b:1" {
+		t.Errorf("the variables named after Parley count first: listen %s, redis %s, %v", c.Listen, c.RedisURL, err)
+	}
+}
+
+func TestFileErrors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "parley.conf")
+	if err := os.WriteFile(file, []byte("rate\nno-such = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ParseConfig([]string{"--config", file}, env(), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), ":1:") || !strings.Contains(err.Error(), `:2: no setting is called "no-such"`) {
+		t.Errorf("error: %v", err)
+	}
+	if _, err := ParseConfig([]string{"--config", file + ".missing"}, env(), io.Discard); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// Every setting refuses nonsense, and takes its own default.
+func TestEverySetting(t *testing.T) {
+	for _, s := range Settings() {
+		var c Config
+		if err := s.set(&c, s.Default); err != nil {
+			t.Errorf("--%s refuses its default: %v", s.Name, err)
+		}
+		if s.Help == "" || s.Argument == "" || len(s.Env) == 0 {
+			t.Errorf("--%s is not described", s.Name)
+		}
+	}
+	for setting, values := range map[string][]string{
+		"listen":                 {"x", "1.2.3.4", ":99999", ":http"},
+		"redis-url":              {"http://x", "redis://h:port", "redis://h/notanumber"},
+		"node-name":              {"a b", "ä", strings.Repeat("x", 65)},
+		"allowed-origins":        {"[", "example.com/path", "https://a/b"},
+		"max-message-bytes":      {"-1", "1.5", "64K", "1073741825"},
+		"rate":                   {"-1", "NaN", "x", "Inf"},
+		"idle-timeout":           {"5", "-5m", "x"},
+		"trusted-proxies":        {"10.0.0.0/33", "localhost"},
+		"log-format":             {"", "JSON"},
+		"log-level":              {"loud"},
+		"max-connections-per-ip": {"x"},
+	} {
+		for _, v := range values {
+			if _, err := ParseConfig([]string{"--" + setting + "=" + v}, env(), io.Discard); err == nil {
+				t.Errorf("--%s=%s was taken", setting, v)
+			} else if !strings.Contains(err.Error(), "--"+setting) {
+				t.Errorf("--%s=%s: the error does not name it: %v", setting, v, err)
+			}
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var b strings.Builder
+	if _, err := ParseConfig([]string{"--rate=x", "-h"}, env(), &b); !errors.Is(err, ErrHelp) {
+		t.Fatal(err)
+	}
+	for _, s := range Settings() {
+		if !strings.Contains(b.String(), "--"+s.Name+" ") {
+			t.Errorf("the help does not have --%s", s.Name)
+		}
+	}
+	for line := range strings.Lines(b.String()) {
+		if len(line) > 90 {
+			t.Errorf("a line of %d bytes: %s", len(line), line)
+		}
+	}
+}
