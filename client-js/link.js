@@ -1,0 +1,317 @@
+/**
+ * One connection to a relay: its frames, and the requests that wait for their
+ * answers. TextoClient in parley.js makes one after another.
+ */
+
+/**
+ * As much of a WebSocket as the client uses.
+ * @typedef {object} SocketLike
+ * @property {number} readyState
+ * @property {(data: string) => void} send
+ * @property {(code?: number) => void} close
+ * @property {(type: "open" | "message" | "close" | "error", listener: (event: any) => void) => void} addEventListener
+ */
+
+/**
+ * @typedef {object} Clock
+ * @property {(run: () => void, ms: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {() => number} now  Milliseconds since the epoch.
+ */
+
+/**
+ * A message, and the two ends of the promise that its sender holds.
+ * @typedef {object} Outgoing
+ * @property {string} receiverId
+ * @property {string} text
+ * @property {() => void} resolve
+ * @property {(error: ParleyError) => void} reject
+ */
+
+/**
+ * What a link tells its owner; nothing once it has ended.
+ * @typedef {object} LinkOwner
+ * @property {(link: Link) => void} greeted  Once.
+ * @property {(detail: {senderId: string, text: string, id: string}) => void} received
+ * @property {(link: Link, code: number, reason: string) => void} lost  The link has ended, not by its `close()`; all its requests are settled.
+ */
+
+/** Close codes that decide what comes next. */
+export const CloseCode = Object.freeze({
+  normal: 1000,
+  abnormal: 1006,
+  flood: 1008,
+  tooBig: 1009,
+  restart: 1012,
+  tryLater: 1013,
+  takenOver: 4001,
+});
+
+/** WebSocket.OPEN, which an implementation handed in need not have. */
+const OPEN = 1;
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/**
+ * Why a message was not delivered, as `code`. From the relay: ERATE, ETOOBIG,
+ * EINVAL, EBROKER and the others of the protocol. From this side:
+ * - EQUEUE: the queue for the next connection is full; never sent.
+ * - ECLOSED: the client is closed; never sent.
+ * - ECONN: the connection died before the answer; it may have arrived or not.
+ * - ETIMEOUT: no answer in time; it may have arrived or not.
+ *
+ * `message` is safe to show.
+ */
+export class ParleyError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   */
+  constructor(code, message) {
+    super(message);
+    this.name = 'ParleyError';
+    /** @readonly */
+    this.code = code;
+  }
+}
+
+/** A connection, from dialling until it has ended. It is used once. */
+export class Link {
+  /** Whether the WebSocket handshake succeeded. */
+  shaken = false;
+  /** The address, or empty until the greeting. */
+  clientId = '';
+  /** The name of the relay node, or empty. */
+  node = '';
+  /** When the greeting came. */
+  since = 0;
+
+  /** @type {SocketLike} */ #socket;
+  /** @type {Clock} */ #clock;
+  /** @type {number} */ #timeout;
+  /** @type {LinkOwner} */ #owner;
+
+  #ended = false;
+  /** The timer that the greeting has to beat. @type {any} */ #deadline;
+  /** Frames that came in. */ #heard = 0;
+  /** The relay's last error that answered no request. */ #complaint = '';
+  /**
+   * Written and not answered, by the id that the answer will carry.
+   * @type {Map<string, {outgoing: Outgoing | null, timer: any, heard: number}>}
+   */
+  #requests = new Map();
+
+  /**
+   * @param {SocketLike} socket  Just made, and of this link alone from here on.
+   * @param {Clock} clock
+   * @param {number} timeout  How long the greeting and each answer may take, in ms.
+   * @param {LinkOwner} owner
+   */
+  constructor(socket, clock, timeout, owner) {
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#timeout = timeout;
+    this.#owner = owner;
+    this.#deadline = clock.setTimeout(() => this.#drop('no greeting in time'), timeout);
+    socket.addEventListener('open', () => { this.shaken = true; });
+    socket.addEventListener('message', (event) => this.#hear(event.data));
+    socket.addEventListener('close', (event) => this.#lost(event.code, event.reason));
+    // It says nothing that `close` does not, but Node's implementations throw an unheard one.
+    socket.addEventListener('error', () => {});
+  }
+
+  /** Whether what is written now can reach the relay. */
+  get ready() {
+    return this.clientId !== '' && this.#socket.readyState === OPEN;
+  }
+
+  /**
+   * Writes a message, and settles its promise: by the relay's answer, or by
+   * the end of the link. Only while ready.
+   * @param {Outgoing} outgoing
+   */
+  send(outgoing) {
+    this.#request('send', { receiver_id: outgoing.receiverId, text: outgoing.text }, outgoing);
+  }
+
+  /**
+   * Finds out whether the connection still lives: without an answer in time
+   * the link is lost.
+   */
+  probe() {
+    // A request under way is such a question already.
+    if (this.ready && this.#requests.size === 0) this.#request('registration', null, null);
+  }
+
+  /** Ends the link from this side. Its requests are rejected with ECONN. */
+  close() {
+    if (this.#ended) return;
+    this.#socket.close(CloseCode.normal);
+    this.#end(CloseCode.normal, '');
+  }
+
+  /**
+   * @param {string} kind
+   * @param {object | null} data
+   * @param {Outgoing | null} outgoing
+   */
+  #request(kind, data, outgoing) {
+    const id = newID();
+    const timer = this.#clock.setTimeout(() => this.#expire(id), this.#timeout);
+    this.#requests.set(id, { outgoing, timer, heard: this.#heard });
+    this.#write(id, kind, data);
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} kind
+   * @param {object | null} data
+   */
+  #write(id, kind, data) {
+    this.#socket.send(JSON.stringify({ client_id: this.clientId, id, kind, data }));
+  }
+
+  /** @param {string} id */
+  #expire(id) {
+    const request = this.#take(id);
+    if (!request) return;
+    request.outgoing?.reject(new ParleyError('ETIMEOUT', 'no answer in time; not known whether the message arrived'));
+    // Not a word since it was written: the connection itself is dead.
+    if (this.#heard === request.heard) this.#drop('no answer in time');
+  }
+
+  /**
+   * The request that an answer names, which it settles; undefined when there is none.
+   * @param {string} id
+   */
+  #take(id) {
+    const request = this.#requests.get(id);
+    this.#requests.delete(id);
+    this.#clock.clearTimeout(request?.timer);
+    return request;
+  }
+
+  /**
+   * Takes a frame. One that is not of the protocol, or of a later version, is passed over.
+   * @param {unknown} raw
+   */
+  #hear(raw) {
+    if (this.#ended) return;
+    this.#heard++;
+    const { kind, id, data } = parse(raw);
+    if (kind === 'connection' && this.clientId === '') {
+      this.#greeted(data);
+    } else if (kind === 'ack' || kind === 'connection') {
+      this.#take(id)?.outgoing?.resolve();
+    } else if (kind === 'error') {
+      const { code = '', description = '' } = strings(data);
+      const request = this.#take(id);
+      if (request) request.outgoing?.reject(new ParleyError(code, description));
+      else this.#complaint = description;
+    } else if (kind === 'receive') {
+      const { sender_id: senderId, text } = strings(data);
+      if (senderId === undefined || text === undefined) return;
+      this.#owner.received({ senderId, text, id });
+      // The owner may have closed the link.
+      if (!this.#ended) this.#write(id, 'ack', null);
+    }
+  }
+
+  /** @param {unknown} data */
+  #greeted(data) {
+    const { client_id: clientId = '', node = '' } = strings(data);
+    if (!isAddress(clientId)) return;
+    this.#clock.clearTimeout(this.#deadline);
+    this.clientId = clientId;
+    this.node = node;
+    this.since = this.#clock.now();
+    this.#owner.greeted(this);
+  }
+
+  /**
+   * Gives up a connection that does not answer.
+   * @param {string} reason
+   */
+  #drop(reason) {
+    this.#socket.close();
+    this.#lost(CloseCode.abnormal, reason);
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #lost(code, reason) {
+    if (this.#ended) return;
+    reason ||= this.#complaint;
+    this.#end(code, reason);
+    this.#owner.lost(this, code, reason);
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #end(code, reason) {
+    this.#ended = true;
+    this.#clock.clearTimeout(this.#deadline);
+    const requests = [...this.#requests.values()];
+    this.#requests.clear();
+    // A relay that closes over a frame that is too big does not say which one:
+    // the biggest without an answer is too big for certain.
+    const biggest = code === CloseCode.tooBig ? Math.max(...requests.map(size)) : Infinity;
+    for (const request of requests) {
+      this.#clock.clearTimeout(request.timer);
+      request.outgoing?.reject(size(request) >= biggest
+        ? new ParleyError('ETOOBIG', 'the message is too big for the relay')
+        : new ParleyError('ECONN', `the connection ended (${reason || code}); not known whether the message arrived`));
+    }
+  }
+}
+
+/**
+ * Whether a string is a client's address: a UUID in its 36-character form.
+ * @param {unknown} value
+ */
+export function isAddress(value) {
+  return typeof value === 'string' && UUID.test(value);
+}
+
+/** @param {{outgoing: Outgoing | null}} request */
+function size({ outgoing }) {
+  return new TextEncoder().encode(JSON.stringify(outgoing?.text)).length;
+}
+
+/**
+ * The envelope of a frame, with an empty kind when it is none.
+ * @param {unknown} raw
+ * @returns {{kind: string, id: string, data: unknown}}
+ */
+function parse(raw) {
+  let frame;
+  try {
+    frame = JSON.parse(/** @type {string} */ (raw));
+  } catch {
+    frame = null;
+  }
+  const { kind = '', id = '' } = strings(frame);
+  return { kind: id && kind, id, data: frame?.data };
+}
+
+/**
+ * The members of a JSON object that are strings.
+ * @param {unknown} value
+ * @returns {Record<string, string | undefined>}
+ */
+function strings(value) {
+  return Object.fromEntries(Object.entries(value ?? {}).filter(([, member]) => typeof member === 'string'));
+}
+
+/** A random UUID. crypto.randomUUID would do, but pages without TLS lack it. */
+function newID() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}

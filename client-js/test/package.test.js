@@ -1,0 +1,62 @@
+/** The package as its users get it: what is in it, and that its types hold. */
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const tsc = join(root, 'node_modules', '.bin', 'tsc');
+
+const CONSUMER = `
+import { ParleyError, TextoClient, type TextoState } from 'parley-client';
+
+const client = new TextoClient({ url: 'wss://relay.example/v1/texto', queueLimit: 10 });
+client.addEventListener('message', ({ detail }) => {
+  const sender: string = detail.senderId;
+  client.send(sender, detail.text).catch((error: unknown) => {
+    if (error instanceof ParleyError) console.log(error.code.toUpperCase());
+  });
+});
+client.addEventListener('state', ({ detail }) => {
+  const state: TextoState = detail.state;
+  // @ts-expect-error There is no such state.
+  if (state === 'broken') client.close();
+});
+// @ts-expect-error There is no such event.
+client.addEventListener('massage', ({ detail }) => console.log(detail));
+// @ts-expect-error A text is a string.
+client.send('11111111-1111-4111-8111-111111111111', 7);
+const id: string | null = client.clientId;
+console.log(id);
+`;
+
+test('the package holds the SDK, its types and its page, and works in TypeScript', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'parley-client-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { cwd: root, stdio: 'pipe' });
+  const [archive] = readdirSync(directory);
+  const target = join(directory, 'node_modules', 'parley-client');
+  mkdirSync(target, { recursive: true });
+  execFileSync('tar', ['-xzf', join(directory, archive), '-C', target, '--strip-components=1']);
+  assert.deepEqual(readdirSync(target).sort(), ['README.md', 'link.js', 'package.json', 'parley.js', 'types']);
+  assert.deepEqual(readdirSync(join(target, 'types')).sort(), ['link.d.ts', 'parley.d.ts']);
+
+  writeFileSync(join(directory, 'package.json'), '{"type": "module"}');
+  writeFileSync(join(directory, 'consumer.ts'), CONSUMER);
+  const options = ['--noEmit', '--strict', '--target', 'es2022', '--lib', 'es2022,dom', '--types', ''];
+  for (const module of [['nodenext', 'nodenext'], ['esnext', 'bundler']]) {
+    const checked = () => execFileSync(process.execPath, [
+      tsc, ...options, '--module', module[0], '--moduleResolution', module[1], 'consumer.ts',
+    ], { cwd: directory, encoding: 'utf8' });
+    assert.equal(checked(), '');
+  }
+
+  const imported = execFileSync(process.execPath, [
+    '--input-type=module', '--eval', "import * as it from 'parley-client'; console.log(Object.keys(it).join(' '))",
+  ], { cwd: directory, encoding: 'utf8' });
+  assert.equal(imported.trim(), 'ParleyError TextoClient isAddress');
+});
