@@ -1,0 +1,269 @@
+/**
+ * The sample app in Chromium, end to end: users on two nodes talk to each
+ * other, and one comes back when its node has died.
+ *
+ *   node e2e/app.e2e.mjs --url http://127.0.0.1:PORT --url2 http://127.0.0.1:PORT [--shots DIR]
+ *
+ * When it prints READY-FOR-KILL, the node named on the line before it,
+ * `PAGE-A-NODE name`, is to be killed. Once it is dead, the caller writes
+ * KILLED to this program's standard input; by then, or soon after, --url has
+ * to lead to a living node of the same fleet. Exits 0 if all went well.
+ */
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { User, launch } from './browser.mjs';
+
+const { values: { url, url2, shots } } = parseArgs({
+  options: { url: { type: 'string' }, url2: { type: 'string' }, shots: { type: 'string' } },
+});
+if (!url || !url2) {
+  console.error('usage: app.e2e.mjs --url http://HOST:PORT --url2 http://HOST:PORT [--shots DIR]');
+  process.exit(2);
+}
+if (shots) mkdirSync(shots, { recursive: true });
+
+/** @type {User[]} */
+const users = [];
+
+/** Opens the app for one more user. */
+async function enter(address, options) {
+  const user = await User.open(browser, address, options);
+  users.push(user);
+  return user;
+}
+
+/** Runs one part of the test, and says that it passed. */
+async function check(what, run) {
+  try {
+    await run();
+  } catch (error) {
+    throw new Error(what, { cause: error });
+  }
+  console.log(`PASS ${what}`);
+}
+
+/** The next line on standard input. */
+function nextLine() {
+  return new Promise((resolve, reject) => {
+    const lines = createInterface({ input: process.stdin });
+    lines.once('line', (line) => resolve(line.trim()));
+    lines.once('close', () => reject(new Error('standard input ended')));
+  });
+}
+
+const PHONE = { viewport: { width: 390, height: 760 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const MARKUP = '<img src=x onerror="window.hacked = 1"><b>bold</b>&amp;<script>window.hacked = 2</script>';
+
+const browser = await launch();
+try {
+  await run();
+  console.log('PASS all');
+} catch (error) {
+  console.error(`FAIL ${error.message}\n${error.cause?.stack ?? error.stack}`);
+  for (const [i, user] of users.entries()) {
+    if (user.troubles.length) console.error(`the page of user ${i} said: ${user.troubles.join('; ')}`);
+    await user.shot(shots, `failed-${i}`).catch(() => {});
+  }
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+  process.stdin.destroy(); // the caller may keep its end open
+}
+
+async function run() {
+  const a = await enter(url);
+  const b = await enter(url2, { colorScheme: 'dark' });
+
+  await check('each has an address and a node of its own', async () => {
+    assert.match(await a.address(), /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+    assert.notEqual(await a.address(), await b.address());
+    assert.notEqual(await a.node(), '');
+    assert.notEqual(await a.node(), await b.node());
+    assert.equal(await a.page.textContent('#status-text'), 'Connected');
+    await a.shot(shots, 'welcome-light');
+    await b.shot(shots, 'welcome-dark');
+  });
+
+  await check('a message goes through, and its delivery shows', async () => {
+    await a.startWith(await b.address());
+    await a.write('Good morning');
+    assert.deepEqual(await a.page.evaluate(() => window.seen.deliveries), ['sending', 'sent']);
+    await b.unread(await a.address(), 1);
+    assert.equal(await b.page.title(), '(1) Parley');
+    assert.match(await b.page.textContent('#announcer'), /^Message from .*Good morning$/);
+    await b.shot(shots, 'unread-dark');
+    await b.choose(await a.address());
+    await b.reads('Good morning');
+    assert.equal(await b.page.title(), 'Parley');
+    assert.equal(await b.page.isVisible('.unread'), false);
+    await b.write('And to you.\nHow are things over there?');
+    await a.reads('And to you.\nHow are things over there?');
+  });
+
+  await check('text from others is never markup', async () => {
+    await b.write(MARKUP);
+    await a.reads(MARKUP);
+    for (const { page } of [a, b]) {
+      assert.equal(await page.locator('.log img, .log b, .log script, .peer img, .peer b').count(), 0);
+      assert.equal(await page.evaluate(() => window.hacked), undefined);
+    }
+  });
+
+  await check('a message that is too long fails and says so', async () => {
+    const failed = await a.write('x'.repeat(100_000), 'failed');
+    assert.match(await failed.locator('.delivery').textContent(), /too long/);
+    assert.equal(await failed.locator('.retry').isVisible(), true);
+    assert.equal(await a.page.textContent('#status-text'), 'Connected');
+  });
+
+  await check('the share link opens a conversation, on a phone too', () => shareLink(a));
+  await check('all can be done by keyboard', () => byKeyboard(b));
+  await check('what the relay refused is sent again', () => sendAgain());
+
+  await check('the page asked nobody else and broke no rule of its own', async () => {
+    for (const user of users) {
+      assert.deepEqual(user.troubles, []);
+      for (const origin of user.origins) assert.ok([new URL(url).origin, new URL(url2).origin].includes(origin), origin);
+    }
+  });
+
+  await a.shot(shots, 'chat-light');
+  await b.shot(shots, 'chat-dark');
+  const before = await a.address();
+  console.log(`PAGE-A-NODE ${await a.node()}`);
+  console.log('READY-FOR-KILL');
+  assert.equal(await nextLine(), 'KILLED');
+
+  await check('the page comes back when its node has died, and talks again', async () => {
+    const after = await a.connected(before);
+    const seen = await a.page.evaluate(() => window.seen.troubles);
+    assert.ok(seen.some((text) => text.includes('No connection')), 'it said that the connection was gone');
+    assert.equal(await a.page.isVisible('#trouble'), false, 'and no longer does');
+    assert.match(await a.page.textContent('#notice-text'), /new address/);
+    await a.shot(shots, 'reconnected-light');
+    await b.connected();
+    await a.startWith(await b.address());
+    await a.write('Here again');
+    await b.unread(after, 1);
+    await b.choose(after);
+    await b.reads('Here again');
+    await b.write('Welcome back');
+    await a.reads('Welcome back');
+  });
+}
+
+/** Someone on a phone opens a's link and writes. */
+async function shareLink(a) {
+  await a.page.click('#copy-link');
+  await a.page.waitForSelector('#copy-link.copied');
+  const link = await a.page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(link, `${new URL(url).origin}/#to=${await a.address()}`);
+
+  const phone = await enter(link, PHONE);
+  const { page } = phone;
+  assert.equal(await page.textContent('#chat-title'), await a.address());
+  assert.equal(await page.isVisible('.side'), false, 'one pane at a time');
+  await phone.fits();
+  await page.tap('#text');
+  await page.keyboard.type('Hello from the road');
+  for (const control of ['#send', '#back', '#copy-peer']) {
+    const { width, height } = await page.locator(control).boundingBox();
+    assert.ok(width >= 40 && height >= 40, `${control} is big enough for a thumb`);
+  }
+  await page.tap('#send');
+  await page.waitForSelector('.message.mine[data-delivery="sent"]');
+  await phone.write(`${'A long word, '.repeat(4)}${'w'.repeat(120)}`);
+  await phone.fits();
+  await phone.shot(shots, 'phone-chat');
+  await a.unread(await phone.address(), 2);
+  await a.choose(await phone.address());
+  await a.write('Where are you now?');
+  await phone.reads('Where are you now?');
+
+  await page.tap('#back');
+  await page.waitForSelector('.side', { state: 'visible' });
+  assert.equal(await page.isVisible('#chat'), false);
+  await phone.fits();
+  await a.write('Still there?');
+  await phone.unread(await a.address(), 1);
+  await phone.shot(shots, 'phone-list');
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await phone.shot(shots, 'phone-list-dark');
+  await page.tap(`.peer[href="#to=${await a.address()}"]`);
+  await phone.reads('Still there?');
+  await page.goBack();
+  await page.waitForSelector('.side', { state: 'visible' });
+}
+
+/** Someone without a mouse writes to b. */
+async function byKeyboard(b) {
+  const user = await enter(url);
+  const { page } = user;
+  for (const expected of ['#copy-link', '#copy-address', '#peer']) {
+    await page.keyboard.press('Tab');
+    assert.equal(await user.focus(), expected);
+    const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+    assert.equal(outline, 'solid', `the focus on ${expected} shows`);
+  }
+  await page.keyboard.type('someone');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => document.querySelector('#start-error').textContent !== '');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type(`write to ${(await b.address()).toUpperCase()} please`);
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#chat:not([hidden])');
+  assert.equal(await page.textContent('#start-error'), '');
+  assert.equal(await user.focus(), '#text');
+  await page.keyboard.press('Enter');
+  assert.equal(await page.locator('.message').count(), 0, 'nothing is sent when nothing is written');
+  await page.keyboard.type('first line');
+  await page.keyboard.press('Shift+Enter');
+  await page.keyboard.type('second line');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.message.mine[data-delivery="sent"]');
+  assert.equal(await page.textContent('.message.mine .body'), 'first line\nsecond line');
+  assert.equal(await page.inputValue('#text'), '');
+  assert.equal(await user.focus(), '#text');
+  await b.unread(await user.address(), 1);
+
+  await page.keyboard.type('a draft');
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('#chat', { state: 'hidden' });
+  assert.equal(await user.focus(), '.peer');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#chat:not([hidden])');
+  assert.equal(await page.inputValue('#text'), 'a draft', 'the draft was kept');
+  assert.equal(await user.focus(), '#text');
+}
+
+/** Someone writes faster than the relay takes it. */
+async function sendAgain() {
+  const user = await enter(url2);
+  const { page } = user;
+  await user.startWith(await user.address().then((own) => own.replace(/.$/, (last) => (last === '0' ? '1' : '0'))));
+  await page.evaluate(() => {
+    for (let i = 1; i <= 600; i++) {
+      document.querySelector('#text').value = `message ${i}`;
+      document.querySelector('#composer').requestSubmit();
+    }
+  });
+  await page.waitForFunction(() => !document.querySelector('[data-delivery="sending"]'));
+  const failed = page.locator('.message[data-delivery="failed"]');
+  assert.ok(await failed.count() > 0, 'some were refused');
+  assert.match(await failed.last().locator('.delivery').textContent(), /too many messages at once/);
+  await user.shot(shots, 'failed-light');
+  // The relay takes fifty a second: whoever is too fast for that tries again.
+  const message = page.locator('.message').last();
+  const states = [];
+  while (states.at(-1) !== 'sent') {
+    assert.ok(states.length < 1_000, `it never went through: ${states.slice(-3)}`);
+    await message.locator('.retry').click();
+    await page.waitForFunction(() => !document.querySelector('[data-delivery="sending"]'));
+    states.push(await message.getAttribute('data-delivery'));
+  }
+  assert.equal(await message.locator('.retry').isVisible(), false);
+  assert.equal(await message.locator('.body').textContent(), 'message 600');
+}
