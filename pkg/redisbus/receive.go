@@ -22,16 +22,14 @@ var errCanary = errors.New("the node does not hear itself")
 func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
 	pause := time.Duration(reconnectMin)
 	for ctx.Err() == nil {
-		began := time.Now()
 		err := b.receiveOnce(ctx, r)
-		b.connected.Store(false)
+		if b.connected.Swap(false) {
+			pause = reconnectMin // Redis was there: it may be again at once
+		}
 		if ctx.Err() != nil {
 			return
 		}
 		b.metrics.reconnects.Inc()
-		if time.Since(began) > 2*canarySilence {
-			pause = reconnectMin
-		}
 		b.log.Warn("redis subscriber connection lost, connecting again", "error", err, "pause", pause)
 		select {
 		case <-ctx.Done():

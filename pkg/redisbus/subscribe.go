@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -186,6 +187,7 @@ func (t *table) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.wake:
+			runtime.Gosched() // clients that come together share a SUBSCRIBE
 			t.subscribeWanted(ctx)
 		case now := <-tick.C:
 			t.unsubscribeIdle(ctx, now.Add(-unsubscribeDelay))
