@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,7 +53,7 @@ func StartRedis(tb testing.TB) *Redis {
 	tb.Cleanup(func() {
 		r.Kill()
 		if tb.Failed() {
-			tb.Logf("redis-server's log:\n%s", r.log)
+			tb.Logf("redis-server's log:\n%s", r.log.since(0))
 		}
 	})
 	for range 5 {
@@ -122,19 +123,10 @@ func (r *Redis) signal(tb testing.TB, s syscall.Signal) {
 // start runs a server and waits until it answers.
 func (r *Redis) start() error {
 	from := r.log.len()
-	cmd := exec.Command(r.program, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1",
-		"--save", "", "--appendonly", "no", "--dir", r.dir, "--daemonize", "no")
-	cmd.Stdout, cmd.Stderr = r.log, r.log
-	// The server goes when the test is killed, too.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := startOnLastingThread(cmd); err != nil {
+	s, err := r.launch()
+	if err != nil {
 		return fmt.Errorf("redis-server: %w", err)
 	}
-	s := &server{process: cmd.Process, exited: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait() // how it ended is told by its log
-		close(s.exited)
-	}()
 	r.running = s
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -144,18 +136,100 @@ func (r *Redis) start() error {
 		select {
 		case <-s.exited:
 			r.running = nil
-			if log := r.log.from(from); strings.Contains(log, "Address already in use") {
+			if strings.Contains(r.log.since(from), "Address already in use") {
 				return errPortTaken
 			}
-			return fmt.Errorf("redis-server ended at once:\n%s", r.log.from(from))
+			return fmt.Errorf("redis-server ended at once:\n%s", r.log.since(from))
 		case <-patience.C:
 			r.Kill()
-			return fmt.Errorf("redis-server does not answer:\n%s", r.log.from(from))
+			return fmt.Errorf("redis-server does not answer:\n%s", r.log.since(from))
 		case <-tick.C:
 		}
-		// Its log tells that this server has the port, not another one.
-		if strings.Contains(r.log.from(from), "Ready to accept connections") && r.ping() == nil {
+		// Its log tells that this server has the port, and not another one.
+		if strings.Contains(r.log.since(from), "Ready to accept connections") && r.ping() == nil {
 			return nil
 		}
 	}
+}
+
+// launch starts the process.
+func (r *Redis) launch() (*server, error) {
+	cmd := exec.Command(r.program, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1",
+		"--save", "", "--appendonly", "no", "--dir", r.dir, "--daemonize", "no")
+	cmd.Stdout, cmd.Stderr = r.log, r.log
+	// A test that is killed cleans nothing up: the system ends the server then.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s := &server{exited: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		// Pdeathsig means the death of the thread that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(s.exited)
+		err := cmd.Start()
+		s.process = cmd.Process
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is told by its log
+		}
+	}()
+	return s, <-started
+}
+
+// ping asks the server for a sign of life.
+func (r *Redis) ping() error {
+	nc, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := nc.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(nc, "PING\r\n"); err != nil {
+		return err
+	}
+	const pong = "+PONG\r\n"
+	answer := make([]byte, len(pong))
+	if _, err := io.ReadFull(nc, answer); err != nil {
+		return err
+	}
+	if string(answer) != pong {
+		return fmt.Errorf("redis-server answers PING with %q", answer)
+	}
+	return nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// logBuffer keeps what a server says.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Len()
+}
+
+// since returns what was said after the first n bytes.
+func (l *logBuffer) since(n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b.Bytes()[n:])
 }
