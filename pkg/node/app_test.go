@@ -25,8 +25,8 @@ func TestSampleApp(t *testing.T) {
 		t.Fatal("client-js has not been set up: run make setup (npm ci in client-js)")
 	}
 	redis := relaytest.StartRedis(t)
-	a := startNode(t, "--redis-url="+redis.URL(), "--node-name=node-a")
-	b := startNode(t, "--redis-url="+redis.URL(), "--node-name=node-b")
+	a := startNode(t, "--redis-url="+redis.URL(), "--rate=50", "--node-name=node-a")
+	b := startNode(t, "--redis-url="+redis.URL(), "--rate=50", "--node-name=node-b")
 	ready(t, a, b)
 	// Page A comes through nginx, which has node a first, and node b when that
 	// one has died; page B is on node b.
