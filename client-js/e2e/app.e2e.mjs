@@ -253,17 +253,20 @@ async function sendAgain() {
   await page.waitForFunction(() => !document.querySelector('[data-delivery="sending"]'));
   const failed = page.locator('.message[data-delivery="failed"]');
   assert.ok(await failed.count() > 0, 'some were refused');
-  assert.match(await failed.last().locator('.delivery').textContent(), /too many messages at once/);
+  // Held by its element: which one is the last that failed changes as it is sent again.
+  const message = await failed.last().elementHandle();
+  const part = (selector) => message.waitForSelector(selector, { state: 'attached' });
+  assert.match(await (await part('.delivery')).textContent(), /too many messages at once/);
+  const text = await (await part('.body')).textContent();
   await user.shot(shots, 'failed-light');
   // The relay takes fifty a second: whoever is too fast for that tries again.
-  const message = page.locator('.message').last();
   const states = [];
   while (states.at(-1) !== 'sent') {
     assert.ok(states.length < 1_000, `it never went through: ${states.slice(-3)}`);
-    await message.locator('.retry').click();
+    await (await part('.retry')).click();
     await page.waitForFunction(() => !document.querySelector('[data-delivery="sending"]'));
     states.push(await message.getAttribute('data-delivery'));
   }
-  assert.equal(await message.locator('.retry').isVisible(), false);
-  assert.equal(await message.locator('.body').textContent(), 'message 600');
+  assert.equal(await (await part('.retry')).isVisible(), false);
+  assert.equal(await (await part('.body')).textContent(), text);
 }

@@ -83,7 +83,7 @@ export class User {
   async startWith(address) {
     await this.page.fill('#peer', address);
     await this.page.press('#peer', 'Enter');
-    await this.page.waitForSelector('#chat:not([hidden])');
+    await this.shows(address);
   }
 
   /** Sends a message in the conversation that is open, and waits for its delivery state. */
@@ -112,7 +112,13 @@ export class User {
   /** Opens a conversation from the list. */
   async choose(peer) {
     await this.page.click(`.peer[href="#to=${peer}"]`);
-    await this.page.waitForSelector('#chat:not([hidden])');
+    await this.shows(peer);
+  }
+
+  /** Waits until the conversation with a peer is the one that is shown. */
+  async shows(peer) {
+    await this.page.waitForFunction((wanted) => !document.querySelector('#chat').hidden
+      && document.querySelector('#chat-title').textContent === wanted, peer);
   }
 
   /** The element that has the focus, as `#id` or `.class`. */
