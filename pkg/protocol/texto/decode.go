@@ -64,9 +64,13 @@ func decode(frame []byte) (r request, p *problem) {
 		}
 		return request{}, notMessage
 	}
-	var data, kindName []byte
+	var kindName []byte
+	var data payload
 	fits := true // the fields have the types of the schema
 	err := s.members(func(key []byte) error {
+		if string(key) == "data" {
+			return data.decode(&s)
+		}
 		v, err := s.value(1)
 		if err != nil {
 			return err
@@ -84,8 +88,6 @@ func decode(frame []byte) (r request, p *problem) {
 			} else {
 				kindName = unquote(v)
 			}
-		case "data":
-			data = v
 		}
 		return nil
 	})
@@ -98,14 +100,17 @@ func decode(frame []byte) (r request, p *problem) {
 	switch string(kindName) {
 	case "send":
 		r.kind = kindSend
-		return r, r.decodeSend(data)
+		if !data.hasReceiver || data.text == nil {
+			return r, badSend
+		}
+		r.receiver, r.text = data.receiver, data.text
 	case "ack":
 		r.kind = kindAck
 	case "error":
 		r.kind = kindError
 	case "registration":
 		r.kind = kindRegistration
-		if data != nil && string(data) != "null" {
+		if data.present {
 			return r, badRegister
 		}
 	default:
@@ -114,29 +119,37 @@ func decode(frame []byte) (r request, p *problem) {
 	return r, nil
 }
 
-func (r *request) decodeSend(data []byte) *problem {
-	if data == nil || data[0] != '{' {
-		return badSend
-	}
-	hasReceiver := false
-	s := scanner{b: data}
-	// Errors cannot happen: the text was walked over before.
-	_ = s.members(func(key []byte) error {
+// payload is the data member, of which only what a send needs is kept.
+type payload struct {
+	present     bool // and not null
+	receiver    uuid.UUID
+	hasReceiver bool
+	text        []byte // with its quotes; nil when there is none
+}
+
+// decode walks over the value of data.
+func (p *payload) decode(s *scanner) error {
+	*p = payload{present: true}
+	if s.peek() != '{' {
 		v, err := s.value(1)
+		p.present = string(v) != "null"
+		return err
+	}
+	return s.members(func(key []byte) error {
+		v, err := s.value(2)
+		if err != nil {
+			return err
+		}
 		switch string(key) {
 		case "receiver_id":
-			hasReceiver = parseID(v, &r.receiver)
+			p.hasReceiver = parseID(v, &p.receiver)
 		case "text":
-			if r.text = nil; v[0] == '"' {
-				r.text = v
+			if p.text = nil; v[0] == '"' {
+				p.text = v
 			}
 		}
-		return err
+		return nil
 	})
-	if !hasReceiver || r.text == nil {
-		return badSend
-	}
-	return nil
 }
 
 // uuidLength is the length of the only form of a UUID that the wire knows.

@@ -1,6 +1,7 @@
 package texto
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"unicode/utf8"
@@ -49,6 +50,10 @@ func (s *scanner) str() ([]byte, error) {
 	}
 	from := s.at
 	for i := from + 1; i < len(s.b); i++ {
+		i += plain(s.b[i:])
+		if i == len(s.b) {
+			break
+		}
 		switch c := s.b[i]; {
 		case c == '"':
 			s.at = i + 1
@@ -73,6 +78,26 @@ func (s *scanner) str() ([]byte, error) {
 		}
 	}
 	return nil, errJSON
+}
+
+// plain is how many bytes at the start of b, in steps of eight, surely mean
+// themselves in a string: no quote, no backslash, no control character. Eight
+// bytes are tested at once (the "determine if a word has a byte" tests of Sean
+// Anderson's Bit Twiddling Hacks).
+func plain(b []byte) (n int) {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	for ; len(b)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(b[n:])
+		quote, slash := w^(ones*'"'), w^(ones*'\\')
+		special := (w-ones*' ') & ^w | (quote-ones) & ^quote | (slash-ones) & ^slash
+		if special&highs != 0 {
+			return n
+		}
+	}
+	return n
 }
 
 func isHex(c byte) bool {
