@@ -207,6 +207,21 @@ func TestNginxPassesOverANodeThatIsGone(t *testing.T) {
 	}
 }
 
+func TestNginxTurnsToABackupLast(t *testing.T) {
+	a, b := startNode(t, "a"), startNode(t, "b")
+	nginx := nginxtest.Start(t, a.addr, b.addr+" backup")
+
+	for range 10 {
+		if _, name := dial(t, nginx); name != "a" {
+			t.Fatalf("reached %q while a is there", name)
+		}
+	}
+	a.draining.Store(true)
+	if _, name := dial(t, nginx); name != "b" {
+		t.Errorf("reached %q while a drains", name)
+	}
+}
+
 func TestNginxPassesOverADrainingNode(t *testing.T) {
 	a, b := startNode(t, "a"), startNode(t, "b")
 	nginx := nginxtest.Start(t, a.addr, b.addr)

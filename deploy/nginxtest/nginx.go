@@ -18,9 +18,10 @@ import (
 	"time"
 )
 
-// Start runs nginx in front of the given backends ("host:port") until the test
-// ends, and returns the address it listens on. It blocks until nginx takes
-// connections. The test fails when there is no nginx or it does not start; what
+// Start runs nginx in front of the given backends until the test ends, and
+// returns the address it listens on. It blocks until nginx takes connections.
+// A backend is "host:port"; "host:port backup" is used only while no other
+// answers. The test fails when there is no nginx or it does not start; what
 // nginx had to complain about is logged when the test fails.
 func Start(tb testing.TB, backends ...string) (addr string) {
 	tb.Helper()
