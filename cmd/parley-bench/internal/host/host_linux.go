@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -140,7 +141,7 @@ func portRange() (first, last int, err error) {
 func Sleep(d time.Duration) {
 	for d > 0 {
 		request, left := syscall.NsecToTimespec(int64(d)), syscall.Timespec{}
-		if err := syscall.Nanosleep(&request, &left); err != syscall.EINTR {
+		if err := syscall.Nanosleep(&request, &left); !errors.Is(err, syscall.EINTR) {
 			return
 		}
 		d = time.Duration(left.Nano())

@@ -48,6 +48,9 @@ func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 // SetReadDeadline ends reads that take longer; see net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(t) }
 
+// SetDeadline ends reads and writes that take longer; see net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
+
 // ReadMessage returns the next message, whole, valid until the next call. It
 // blocks until there is one, answers pings on the way, and answers a close
 // frame before it returns it as a *CloseError. After an error the connection
