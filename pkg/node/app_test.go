@@ -30,7 +30,7 @@ func TestSampleApp(t *testing.T) {
 	ready(t, a, b)
 	// Page A comes through nginx, which has node a first, and node b when that
 	// one has died; page B is on node b.
-	balancer := nginxtest.Start(t, a.addr, b.addr)
+	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
 	args := []string{script, "--url", "http://" + balancer, "--url2", "http://" + b.addr}
 	if dir := os.Getenv("PARLEY_SHOTS"); dir != "" {
 		args = append(args, "--shots", dir)
