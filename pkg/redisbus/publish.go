@@ -93,7 +93,7 @@ func (l *lane) run(ctx context.Context) {
 			return
 		case <-l.wake:
 		}
-		for {
+		for ctx.Err() == nil { // senders may never pause
 			runtime.Gosched() // readers that have input go first: a longer pipeline costs less a message
 			l.mu.Lock()
 			batch, l.queue = l.queue, batch[:0]
@@ -200,8 +200,9 @@ func (l *lane) closeWith(err error) {
 
 // Enqueue implements relay.Publisher.
 func (b *Bus) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t relay.Token) {
+	now := time.Now()
 	if m.Time.IsZero() {
-		m.Time = time.Now()
+		m.Time = now
 	}
 	// One allocation holds the channel's name and the envelope.
 	buf := make([]byte, 0, len(topicPrefix)+len(m.Topic)+envelopeSize(&m))
@@ -209,7 +210,7 @@ func (b *Bus) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t relay
 	split := len(buf)
 	buf = appendEnvelope(buf, &m)
 	all := unsafe.String(unsafe.SliceData(buf), len(buf)) // not changed any more
-	b.lane.enqueue(publication{channel: all[:split], payload: all[split:], at: m.Time, acker: a, token: t})
+	b.lane.enqueue(publication{channel: all[:split], payload: all[split:], at: now, acker: a, token: t})
 }
 
 // Publish implements relay.Publisher.
