@@ -19,10 +19,13 @@ const (
 	maxBatch = 512
 	// maxBatchBytes is about the most payload in one pipeline.
 	maxBatchBytes = 1 << 20
-	// maxPending and maxPendingBytes bound what waits for Redis on this node;
-	// beyond them a message is refused at once with relay.ErrOverloaded.
+	// maxPending and maxPendingBytes bound what waits for Redis on this node,
+	// the pipeline under way included; beyond them a message is refused at once
+	// with relay.ErrOverloaded.
 	maxPending      = 1 << 17
 	maxPendingBytes = 128 << 20
+	// keepQueue is the most room for publications that is kept for later ones.
+	keepQueue = 1 << 14
 )
 
 // publication is a message on its way to Redis.
@@ -47,10 +50,11 @@ type lane struct {
 	flush   func()        // after each batch, when its ackers have been told
 	wake    chan struct{}
 
-	mu     sync.Mutex
-	queue  []publication
-	bytes  int
-	closed error
+	mu      sync.Mutex
+	queue   []publication
+	pending int // publications not answered yet
+	bytes   int // their payloads
+	closed  error
 }
 
 func newLane(c *redis.Client, m *Metrics) *lane {
@@ -61,12 +65,13 @@ func newLane(c *redis.Client, m *Metrics) *lane {
 func (l *lane) enqueue(p publication) {
 	l.mu.Lock()
 	err := l.closed
-	if err == nil && (len(l.queue) >= maxPending || l.bytes+len(p.payload) > maxPendingBytes) {
+	if err == nil && (l.pending >= maxPending || l.bytes+len(p.payload) > maxPendingBytes) {
 		err = relay.ErrOverloaded
 	}
 	first := len(l.queue) == 0
 	if err == nil {
 		l.queue = append(l.queue, p)
+		l.pending++
 		l.bytes += len(p.payload)
 	}
 	l.mu.Unlock()
@@ -97,38 +102,41 @@ func (l *lane) run(ctx context.Context) {
 			runtime.Gosched() // readers that have input go first: a longer pipeline costs less a message
 			l.mu.Lock()
 			batch, l.queue = l.queue, batch[:0]
-			l.bytes = 0
 			l.mu.Unlock()
 			if len(batch) == 0 {
 				break
 			}
 			for rest := batch; len(rest) > 0; {
-				n := chunk(rest)
-				l.send(ctx, pipe, rest[:n])
+				n, bytes := chunk(rest)
+				l.send(ctx, pipe, rest[:n], bytes)
+				clear(rest[:n])
 				rest = rest[n:]
 			}
-			clear(batch)
+			if cap(batch) > keepQueue {
+				batch = nil
+			}
 		}
 	}
 }
 
-// chunk is how many of the publications go into the next pipeline.
-func chunk(ps []publication) int {
-	bytes := 0
-	for i := range ps {
-		bytes += len(ps[i].payload)
-		if i == maxBatch || i > 0 && bytes > maxBatchBytes {
-			return i
+// chunk is how many of the publications go into the next pipeline, and the bytes
+// of their payloads.
+func chunk(ps []publication) (n, bytes int) {
+	for n < len(ps) && n < maxBatch {
+		size := len(ps[n].payload)
+		if n > 0 && bytes+size > maxBatchBytes {
+			break
 		}
+		bytes += size
+		n++
 	}
-	return len(ps)
+	return n, bytes
 }
 
 // send publishes a batch and tells every sender. It takes until the deadline of
 // the oldest message at most, so that no younger one waits beyond its own.
-func (l *lane) send(ctx context.Context, pipe redis.Pipeliner, ps []publication) {
-	deadline := ps[0].at.Add(publishTimeout)
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+func (l *lane) send(run context.Context, pipe redis.Pipeliner, ps []publication, bytes int) {
+	ctx, cancel := context.WithDeadline(run, ps[0].at.Add(publishTimeout))
 	defer cancel()
 	var cmds []redis.Cmder
 	err := ctx.Err()
@@ -138,7 +146,11 @@ func (l *lane) send(ctx context.Context, pipe redis.Pipeliner, ps []publication)
 		}
 		cmds, err = pipe.Exec(ctx)
 	}
-	l.release(len(ps))
+	l.release(len(ps), bytes)
+	failure := relay.ErrUnavailable
+	if run.Err() != nil {
+		failure = relay.ErrClosed
+	}
 	l.metrics.publishBatch.Observe(float64(len(ps)))
 	l.metrics.publishSeconds.Observe(time.Since(ps[0].at).Seconds())
 	for i := range ps {
@@ -147,7 +159,7 @@ func (l *lane) send(ctx context.Context, pipe redis.Pipeliner, ps []publication)
 			e = cmds[i].Err()
 		}
 		if e != nil {
-			e = fmt.Errorf("%w: %w", relay.ErrUnavailable, e)
+			e = fmt.Errorf("%w: %w", failure, e)
 			l.metrics.publishErrors.Inc()
 		}
 		if ps[i].acker != nil {
@@ -177,8 +189,12 @@ func (l *lane) command(i int, p *publication) redis.Cmder {
 	return c.IntCmd
 }
 
-// release lets go of what a batch has published.
-func (l *lane) release(n int) {
+// release lets go of what a batch has published; there is room for others then.
+func (l *lane) release(n, bytes int) {
+	l.mu.Lock()
+	l.pending -= n
+	l.bytes -= bytes
+	l.mu.Unlock()
 	for _, c := range l.cmds[:min(n, len(l.cmds))] {
 		c.channel, c.payload = "", ""
 	}
