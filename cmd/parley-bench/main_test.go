@@ -24,7 +24,7 @@ func bench(ctx context.Context, args ...string) (code int, stdout, stderr string
 
 // quick are settings for a run of a fraction of a second against s.
 func quick(s *textotest.Server, more ...string) []string {
-	return append([]string{"direct", "--addr", s.URL, "--pairs", "3", "--warmup", "20ms", "--duration", "100ms", "--drain", "100ms"}, more...)
+	return append([]string{"direct", "--addr", s.URL, "--pairs", "3", "--warmup", "20ms", "--duration", "100ms"}, more...)
 }
 
 // start starts a server that lasts as long as the test.
@@ -44,17 +44,18 @@ func dropTenth(n int) textotest.Fate {
 func TestTableAndExitCodes(t *testing.T) {
 	for name, c := range map[string]struct {
 		fate func(int) textotest.Fate
+		more []string
 		code int
 		want []string
 	}{
-		"well": {nil, exitOK, []string{"Every acknowledged message arrived once and in order.", "latency   ", "3 pairs with 4 messages"}},
-		"lost": {dropTenth, exitFailed, []string{"\nFAILED: ", " acknowledged and lost", "lost though acknowledged: "}},
+		"well": {nil, nil, exitOK, []string{"Every acknowledged message arrived once and in order.", "latency   ", "3 pairs with 4 messages"}},
+		"lost": {dropTenth, []string{"--drain", "100ms"}, exitFailed, []string{"\nFAILED: ", " acknowledged and lost", "lost though acknowledged: "}},
 		"refused": {func(n int) textotest.Fate { return textotest.Fate(int(textotest.Refuse) * (n % 2)) },
-			exitOK, []string{"with ERATE", "Every acknowledged message"}},
+			nil, exitOK, []string{"with ERATE", "Every acknowledged message"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			code, out, errs := bench(t.Context(), quick(start(t, c.fate))...)
+			code, out, errs := bench(t.Context(), quick(start(t, c.fate), c.more...)...)
 			if code != c.code || errs != "" {
 				t.Errorf("exit code %d, want %d; standard error %q", code, c.code, errs)
 			}
@@ -78,7 +79,7 @@ func TestJSON(t *testing.T) {
 	for range 2 {
 		var code int
 		var errs string
-		code, stdout, errs = bench(t.Context(), quick(s, "--json", "--out", outFile, "--ledger", ledgerFile, "--label", "x")...)
+		code, stdout, errs = bench(t.Context(), quick(s, "--rate", "1000", "--drain", "100ms", "--json", "--out", outFile, "--ledger", ledgerFile, "--label", "x")...)
 		if code != exitFailed || !strings.HasPrefix(errs, "FAILED: ") {
 			t.Errorf("exit code %d, standard error %q", code, errs)
 		}

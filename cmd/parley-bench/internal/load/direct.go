@@ -214,9 +214,6 @@ func (r *direct) measure(ctx context.Context) *DirectResult {
 	}
 	start := time.Now()
 	begin := r.now()
-	from := begin + int64(r.Warmup)
-	r.from.Store(from)
-	r.to.Store(from + int64(r.Duration))
 	stopRevive := make(chan struct{})
 	if r.Rate > 0 {
 		schedule := pace.Schedule{Rate: r.Rate, Streams: r.Pairs}
@@ -238,20 +235,29 @@ func (r *direct) measure(ctx context.Context) *DirectResult {
 	if complete {
 		first, err = r.moment(ctx)
 		note(err)
-		complete = watch(ctx, start.Add(r.Warmup+r.Duration), r.allEnded, progress)
+		// The end hangs on this moment and not on the start: a busy machine
+		// makes the warm-up longer, not the measured time shorter.
+		from := r.now()
+		r.to.Store(from + int64(r.Duration))
+		r.from.Store(from)
+		complete = watch(ctx, r.epoch.Add(time.Duration(from)+r.Duration), r.allEnded, progress)
 		last, err = r.moment(context.WithoutCancel(ctx))
 		note(err)
 	} else {
-		r.from.Store(never) // nothing is measured
 		note(errors.New("ended in the warm-up: nothing was measured"))
 	}
 	if !complete {
 		r.to.Store(r.now())
 	}
 	close(stopRevive)
-	r.drain(ctx, progress)
+	sent := make(chan struct{})
+	go func() { // ends with the last write, at the latest when leave unblocks it
+		sending.Wait()
+		close(sent)
+	}()
+	r.drain(ctx, sent, progress)
 	r.leave(&senders, &receivers)
-	sending.Wait()
+	<-sent
 
 	if seconds := last.sample.At.Sub(first.sample.At).Seconds(); seconds > 0 {
 		result.Seconds = seconds
@@ -292,10 +298,10 @@ func (r *direct) moment(ctx context.Context) (moment, error) {
 	return m, err
 }
 
-// drain waits until every message is settled, then for Linger; in all no longer
-// than Drain, and no longer than ctx, unless that has ended the run already.
-// Sending has ended.
-func (r *direct) drain(ctx context.Context, progress func()) {
+// drain waits until what was due is sent and every message is settled, then for
+// Linger; in all no longer than Drain, and no longer than ctx, unless that has
+// ended the run already.
+func (r *direct) drain(ctx context.Context, sent <-chan struct{}, progress func()) {
 	if ctx.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -304,6 +310,11 @@ func (r *direct) drain(ctx context.Context, progress func()) {
 	settled := make(chan struct{})
 	var poller sync.WaitGroup
 	poller.Go(func() {
+		select {
+		case <-sent:
+		case <-ctx.Done():
+			return
+		}
 		poll := time.NewTicker(10 * time.Millisecond)
 		defer poll.Stop()
 		for r.ledger.Unsettled() > 0 {
@@ -359,7 +370,7 @@ func (r *direct) sendAtRate(lane *pace.Lane, begin int64) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	const nap = 50 * time.Millisecond // an end of the run is seen that soon
-	for r.alive.Load() > 0 {
+	for r.alive.Load() > 0 && !r.closing.Load() {
 		stream, after := lane.Next()
 		due := begin + int64(after)
 		for {

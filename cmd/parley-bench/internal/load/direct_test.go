@@ -124,7 +124,7 @@ func TestAnHonestServerIsBelieved(t *testing.T) {
 			s := textotest.Start(nil, nil)
 			d := short(t, s)
 			d.Rate, d.Warmup = rate, 50*time.Millisecond
-			d.Duration = 200 * time.Millisecond
+			d.Duration, d.Drain = 200*time.Millisecond, 30*time.Second
 			var lines []string
 			d.Progress = func(line string) { lines = append(lines, line) }
 			r := run(t, d)
@@ -150,9 +150,9 @@ func TestAnHonestServerIsBelieved(t *testing.T) {
 				}
 				return
 			}
-			// 250 ms at 2,000/s: the schedule decides how many are sent.
-			if m.Sent != 500 || r.Latency.Count < 398 || r.Latency.Count > 402 || r.Lag == nil || r.Lag.Count != r.Latency.Count {
-				t.Errorf("sent %d, measured %d, lag %+v; want 500 and 400", m.Sent, r.Latency.Count, r.Lag)
+			// 200 ms at 2,000/s: the schedule decides how many are measured.
+			if m.Sent < 480 || r.Latency.Count < 398 || r.Latency.Count > 402 || r.Lag == nil || r.Lag.Count != r.Latency.Count {
+				t.Errorf("sent %d, measured %d, lag %+v; want about 500 and 400", m.Sent, r.Latency.Count, r.Lag)
 			}
 		})
 	}
@@ -213,7 +213,7 @@ func TestInterruptedRunsReport(t *testing.T) {
 				return textotest.Deliver
 			}, nil)
 			d := short(t, s)
-			d.Warmup, d.Duration = warmup, time.Hour
+			d.Warmup, d.Duration, d.Drain = warmup, time.Hour, 30*time.Second
 			r, err := d.Run(ctx)
 			if err != nil {
 				t.Fatal(err)
