@@ -25,6 +25,7 @@ const (
 type table struct {
 	metrics *Metrics
 	wake    chan struct{}
+	closed  chan struct{} // closed when run has ended: nothing is confirmed any more
 
 	mu     sync.Mutex
 	topics map[string]*subscription // by channel
@@ -54,7 +55,7 @@ type idleChannel struct {
 }
 
 func newTable(m *Metrics) *table {
-	return &table{metrics: m, wake: make(chan struct{}, 1), topics: map[string]*subscription{}}
+	return &table{metrics: m, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}}
 }
 
 func (t *table) poke() {
@@ -81,7 +82,7 @@ func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.ID,
 		if t.epoch == 0 || s.confirmed != t.epoch {
 			w.left++
 			s.waiters = append(s.waiters, w)
-			if s.asked != t.epoch || t.epoch == 0 {
+			if t.conn != nil && s.asked != t.epoch { // without one, attach asks for all
 				t.asks = append(t.asks, channel)
 			}
 		}
@@ -92,6 +93,9 @@ func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.ID,
 		t.poke()
 		select {
 		case <-w.done:
+		case <-t.closed:
+			t.abandon(w, topics)
+			return nil, relay.ErrClosed
 		case <-ctx.Done():
 			t.abandon(w, topics)
 			return nil, fmt.Errorf("%w: subscription not confirmed: %w", relay.ErrUnavailable, ctx.Err())
@@ -180,6 +184,7 @@ func (t *table) confirm(channel string) (again bool) {
 
 // run sends what the table asks for, until ctx ends.
 func (t *table) run(ctx context.Context) {
+	defer close(t.closed)
 	tick := time.NewTicker(unsubscribeDelay / 4)
 	defer tick.Stop()
 	for {
