@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"parley/pkg/relay"
@@ -32,6 +33,10 @@ const (
 	reconnectMin = 25 * time.Millisecond
 	reconnectMax = 400 * time.Millisecond
 )
+
+// The library writes a line of its own to standard error for every failed dial.
+// All that it tells comes back as errors too, which are logged here.
+func init() { logging.Disable() }
 
 // Options configure a Bus. They are not changed after New.
 type Options struct {
