@@ -145,7 +145,6 @@ func (g *Group) Admit(ip netip.Addr) Refusal {
 }
 
 func (g *Group) leave(ip netip.Addr) {
-	g.open.Add(-1)
 	if g.cfg.MaxConnectionsPerIP > 0 {
 		g.mu.Lock()
 		if g.perIP[ip]--; g.perIP[ip] <= 0 {
@@ -153,6 +152,7 @@ func (g *Group) leave(ip netip.Addr) {
 		}
 		g.mu.Unlock()
 	}
+	g.open.Add(-1) // last: a group without connections has forgotten their addresses too
 }
 
 // Refuse has Admit refuse everybody from now on.
