@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"parley/cmd/parley-bench/internal/load"
@@ -61,7 +62,7 @@ func (r idleResult) table(t *table) {
 	t.quantiles("greeted after", r.Greeted)
 	kb := func(name string, v *float64) {
 		if v != nil {
-			t.row(name, "%.1f KB a connection", *v/1024)
+			t.row(name, "%.1f KB a connection", math.Round(*v/102.4)/10+0) // + 0: no -0.0
 		}
 	}
 	kb("memory, just opened", r.MemoryJustOpened)

@@ -6,6 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +159,21 @@ func TestIdleAndConnect(t *testing.T) {
 			!strings.Contains(got.Failures[0], "connection refused") || !strings.Contains(errs, "connection refused") {
 			t.Errorf("%s without a server: exit code %d, %v, %q\n%s", command, code, err, errs, out)
 		}
+	}
+}
+
+func TestSecureServers(t *testing.T) {
+	plain := start(t, nil)
+	secure := httptest.NewUnstartedServer(plain.Config.Handler)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	args := []string{"connect", "--addr", secure.URL, "--connections", "3"}
+	if code, out, _ := bench(t.Context(), args...); code != exitFailed || !strings.Contains(out, "TLS: ") {
+		t.Errorf("an unknown certificate: exit code %d\n%s", code, out)
+	}
+	if code, out, errs := bench(t.Context(), append(args, "--tls-insecure")...); code != exitOK || !strings.Contains(out, "  TLS ") {
+		t.Errorf("--tls-insecure: exit code %d, %q\n%s", code, errs, out)
 	}
 }
 

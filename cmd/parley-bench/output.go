@@ -61,10 +61,10 @@ func (r *report) text() string {
 		r.Result.table(&t)
 	}
 	if r.Interrupted {
-		t.line("\nInterrupted: this is what was measured until then.")
+		t.title("Interrupted: this is what was measured until then.")
 	}
 	if !r.OK {
-		t.line("\nFAILED: %s", strings.Join(r.Failures, "\n        "))
+		t.title("FAILED: %s", strings.Join(r.Failures, "\n        "))
 	}
 	return t.b.String()
 }

@@ -149,10 +149,13 @@ func (s *Stream) findings(codes []string, yield func(Finding) bool) bool {
 }
 
 // Worst returns at most n findings, broken promises first, and how many there
-// are in all.
+// are in all. Refusals are not among them: their counts by code say enough.
 func (l *Ledger) Worst(n int) (worst []Finding, all int) {
 	var rest []Finding
 	l.Findings(func(f Finding) bool {
+		if f.Kind == Refused {
+			return true
+		}
 		all++
 		switch {
 		case f.Kind.Breaks() && len(worst) < n:

@@ -166,6 +166,8 @@ func TestWorstNamesBrokenPromisesFirst(t *testing.T) {
 	for seq := uint64(2); seq <= 10; seq += 2 {
 		s.Acknowledge(seq) // lost; the odd ones are unanswered
 	}
+	s.Send()
+	s.Refuse(11, "ERATE")
 	worst, all := l.Worst(6)
 	if all != 10 || len(worst) != 6 {
 		t.Fatalf("%d of %d findings", len(worst), all)

@@ -75,15 +75,16 @@ type DirectResult struct {
 	EndedBy     map[string]int `json:"connections_ended_by,omitempty"`
 
 	Messages   ledger.Totals    `json:"messages"`
-	Findings   []ledger.Finding `json:"findings"` // some of them
+	Findings   []ledger.Finding `json:"findings"` // the worst; refusals are in Messages
 	FoundInAll int              `json:"findings_in_all"`
 	Notes      []string         `json:"notes,omitempty"`
 
+	// Ledger has all findings.
 	Ledger *ledger.Ledger `json:"-"`
 }
 
 // listed bounds the findings in a result.
-const listed = 20
+const listed = 10
 
 // Failures says in words what broke, nothing when all is well.
 func (r *DirectResult) Failures() (failures []string) {
