@@ -132,7 +132,7 @@ func (r directResult) table(t *table) {
 		t.line("  and %s more; --ledger FILE lists all", count(uint64(more)))
 	}
 	t.notes(r.Notes)
-	if m.Sent > 0 && m.Kept() {
+	if m.Acknowledged > 0 && m.Kept() {
 		t.line("\nEvery acknowledged message arrived once and in order.")
 	}
 }

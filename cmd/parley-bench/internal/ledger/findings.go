@@ -152,6 +152,7 @@ func (s *Stream) findings(codes []string, yield func(Finding) bool) bool {
 // are in all. Refusals are not among them: their counts by code say enough.
 func (l *Ledger) Worst(n int) (worst []Finding, all int) {
 	var rest []Finding
+	worst = []Finding{} // an empty list in JSON, not null
 	l.Findings(func(f Finding) bool {
 		if f.Kind == Refused {
 			return true
