@@ -18,13 +18,16 @@ func ParseProxies(s string) (Proxies, error) {
 		if f == "" {
 			continue
 		}
-		if a, err := netip.ParseAddr(f); err == nil {
-			ps = append(ps, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
-			continue
-		}
 		p, err := netip.ParsePrefix(f)
 		if err != nil {
-			return nil, fmt.Errorf("%q is neither an address nor a network like 10.0.0.0/8", f)
+			a, err := netip.ParseAddr(f)
+			if err != nil || a.Zone() != "" {
+				return nil, fmt.Errorf("%q is neither an address nor a network like 10.0.0.0/8", f)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		if v4 := p.Bits() - 96; p.Addr().Is4In6() && v4 >= 0 { // clients are compared in their IPv4 form
+			p = netip.PrefixFrom(p.Addr().Unmap(), v4)
 		}
 		ps = append(ps, p.Masked())
 	}
@@ -49,7 +52,7 @@ func (ps Proxies) Client(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{} // no TCP, as in tests
 	}
-	client := peer.Addr().Unmap()
+	client := plain(peer.Addr())
 	headers := r.Header.Values("X-Forwarded-For")
 	for i := len(headers) - 1; i >= 0; i-- {
 		for rest := headers[i]; rest != ""; {
@@ -72,11 +75,22 @@ func (ps Proxies) Client(r *http.Request) netip.Addr {
 	return client
 }
 
-// parseForwarded reads an address, with or without a port.
+// parseForwarded reads an address, with or without a port, one of IPv6 also in
+// brackets alone.
 func parseForwarded(s string) (netip.Addr, error) {
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return a.Unmap(), nil
+	a, err := netip.ParseAddr(s)
+	if err == nil {
+		return plain(a), nil
+	}
+	if inner, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(s, "]") {
+		if a, err = netip.ParseAddr(inner[:len(inner)-1]); err == nil && a.Is6() {
+			return plain(a), nil
+		}
 	}
 	ap, err := netip.ParseAddrPort(s)
-	return ap.Addr().Unmap(), err
+	return plain(ap.Addr()), err
 }
+
+// plain is the one form in which addresses are compared and counted: IPv4 as
+// such, and no zone.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
