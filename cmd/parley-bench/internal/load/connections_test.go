@@ -16,6 +16,7 @@ import (
 )
 
 func TestIdleHoldsAndCompares(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, nil)
 	looks := 0
 	metrics := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -45,6 +46,7 @@ func TestIdleHoldsAndCompares(t *testing.T) {
 }
 
 func TestIdleNamesWhatFailed(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, func(n int) int {
 		switch n % 4 {
 		case 1:
@@ -72,6 +74,7 @@ func TestIdleNamesWhatFailed(t *testing.T) {
 }
 
 func TestIdleSeesConnectionsEnd(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, nil)
 	d := Idle{Fleet: fleetOf(t, s), Connections: 5, Hold: time.Hour}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -94,6 +97,7 @@ func TestIdleSeesConnectionsEnd(t *testing.T) {
 }
 
 func TestConnectCountsAndTimes(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, func(n int) int {
 		if n%10 == 9 {
 			return 429
@@ -121,6 +125,7 @@ func TestConnectCountsAndTimes(t *testing.T) {
 }
 
 func TestConnectAtARateAndForATime(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, nil)
 	d := Connect{Fleet: fleetOf(t, s), Duration: 300 * time.Millisecond, Rate: 100}
 	r, err := d.Run(t.Context())
@@ -135,6 +140,7 @@ func TestConnectAtARateAndForATime(t *testing.T) {
 }
 
 func TestALimitInTheWayIsNamedBeforehand(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, nil)
 	d := Idle{Fleet: fleetOf(t, s), Connections: 1 << 30, Hold: time.Second}
 	_, err := d.Run(t.Context())

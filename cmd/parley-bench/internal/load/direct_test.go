@@ -52,6 +52,7 @@ func every(k int, f textotest.Fate) func(int) textotest.Fate {
 }
 
 func TestTheLedgerFindsWhatTheServerDid(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		fate textotest.Fate
 		// found returns what of the totals must equal the server's count.
@@ -107,6 +108,7 @@ func TestTheLedgerFindsWhatTheServerDid(t *testing.T) {
 }
 
 func TestReorderedMessagesAreFound(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(every(10, textotest.Swap), nil)
 	r := run(t, short(t, s))
 	did, pending := s.Count(textotest.Swap), s.Pending()
@@ -119,6 +121,7 @@ func TestReorderedMessagesAreFound(t *testing.T) {
 }
 
 func TestAnHonestServerIsBelieved(t *testing.T) {
+	t.Parallel()
 	for name, rate := range map[string]float64{"closed loop": 0, "open loop": 2000} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -160,6 +163,7 @@ func TestAnHonestServerIsBelieved(t *testing.T) {
 }
 
 func TestSenderAndReceiverAreOnDifferentTargets(t *testing.T) {
+	t.Parallel()
 	a, b := textotest.Start(nil, nil), textotest.Start(nil, nil)
 	d := short(t, a, b)
 	r := run(t, d)
@@ -173,6 +177,7 @@ func TestSenderAndReceiverAreOnDifferentTargets(t *testing.T) {
 }
 
 func TestALostPlaceInTheWindowIsGivenUp(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(func(n int) textotest.Fate { return textotest.Drop }, nil)
 	d := short(t, s)
 	d.Duration = time.Second
@@ -186,6 +191,7 @@ func TestALostPlaceInTheWindowIsGivenUp(t *testing.T) {
 }
 
 func TestAClosedConnectionIsNamed(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(every(200, textotest.Hangup), nil)
 	d := short(t, s)
 	d.Duration = 20 * time.Second // it ends by itself when all pairs have
@@ -203,8 +209,10 @@ func TestAClosedConnectionIsNamed(t *testing.T) {
 }
 
 func TestInterruptedRunsReport(t *testing.T) {
+	t.Parallel()
 	for name, warmup := range map[string]time.Duration{"while measuring": 0, "in the warm-up": time.Hour} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			s := textotest.Start(func(n int) textotest.Fate {
@@ -233,6 +241,7 @@ func TestInterruptedRunsReport(t *testing.T) {
 }
 
 func TestNothingStartsUnlessAllConnectionsStand(t *testing.T) {
+	t.Parallel()
 	s := textotest.Start(nil, func(n int) int {
 		if n == 4 {
 			return 503
