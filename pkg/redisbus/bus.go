@@ -43,7 +43,12 @@ type Options struct {
 	URL  string // redis:// or rediss://
 	Node string // id of this node, unique in the fleet and to this start
 	Log  *slog.Logger
+
+	dial dialFunc // nil: over the network
 }
+
+// dialFunc makes a connection to Redis.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Bus is a relay.Broker on Redis. All methods may be called from any goroutine.
 type Bus struct {
@@ -83,12 +88,16 @@ func New(o Options) (*Bus, error) {
 	options.Protocol = 2      // pub/sub needs no more, and parses faster
 	options.DisableIdentity = true
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	dial := dialFunc((&net.Dialer{Timeout: dialTimeout}).DialContext)
 	pub := *options
 	pub.PoolSize = 4
+	if o.dial != nil {
+		dial, pub.Dialer = o.dial, o.dial
+	}
 	b.pub = redis.NewClient(&pub)
 	sub := *options
 	sub.ClientName += "-sub"
-	sub.Dialer = b.gate.dialer(sub.TLSConfig)
+	sub.Dialer = b.gate.dialer(dial, sub.TLSConfig)
 	b.sub = redis.NewClient(&sub)
 	b.lane = newLane(b.pub, b.metrics)
 	b.table = newTable(b.metrics)
@@ -160,13 +169,12 @@ type dialGate struct {
 
 var errNotArmed = errors.New("subscriber connection lost")
 
-func (g *dialGate) dialer(tlsConfig *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func (g *dialGate) dialer(dial dialFunc, tlsConfig *tls.Config) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !g.armed.CompareAndSwap(true, false) {
 			return nil, errNotArmed
 		}
-		dialer := &net.Dialer{Timeout: dialTimeout}
-		nc, err := dialer.DialContext(ctx, network, addr)
+		nc, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +183,19 @@ func (g *dialGate) dialer(tlsConfig *tls.Config) func(ctx context.Context, netwo
 		}
 		c := &idleConn{Conn: nc}
 		g.conn.Store(c)
+		if err := ctx.Err(); err != nil { // hangUp may have come too early
+			_ = c.Close()
+			return nil, err
+		}
 		return c, nil
+	}
+}
+
+// hangUp closes the connection that was dialled last, in whatever state it is;
+// the library's Close would wait for a handshake under way.
+func (g *dialGate) hangUp() {
+	if c := g.conn.Load(); c != nil {
+		_ = c.Close() // may have been closed
 	}
 }
 

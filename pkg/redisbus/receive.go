@@ -45,11 +45,11 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	b.gate.armed.Store(true)
 	defer b.gate.armed.Store(false)
 	conn := b.sub.Subscribe(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, b.gate.hangUp)
 	defer func() {
 		b.table.detach()
 		stop()
-		_ = conn.Close() // closed already when ctx ended
+		_ = conn.Close()
 	}()
 	if err := conn.Subscribe(ctx, b.canary); err != nil {
 		return err

@@ -41,6 +41,7 @@ type subscription struct {
 	asked     uint32 // the epoch in which SUBSCRIBE was sent; 0: not yet
 	confirmed uint32 // the epoch in which Redis confirmed it last
 	waiters   []*waiter
+	idleSince time.Time // when refs became 0 last; that of its entry in idle that counts
 }
 
 // waiter is a Subscribe that waits for left confirmations; guarded by table.mu.
@@ -137,7 +138,8 @@ func (b *Bus) Unsubscribe(topics ...relay.Topic) {
 // release is called with mu held.
 func (t *table) release(channel string, s *subscription) {
 	if s.refs--; s.refs == 0 {
-		t.idle = append(t.idle, idleChannel{channel, time.Now()})
+		s.idleSince = time.Now()
+		t.idle = append(t.idle, idleChannel{channel, s.idleSince})
 	}
 }
 
@@ -239,9 +241,10 @@ func (t *table) unsubscribeIdle(ctx context.Context, before time.Time) {
 			t.idle = t.idle[1:]
 			s := t.topics[next.channel]
 			switch {
-			case s == nil || s.refs > 0:
+			case s == nil || s.refs > 0 || !s.idleSince.Equal(next.since):
 			case conn != nil && s.asked == t.epoch && s.confirmed != t.epoch:
-				later = append(later, idleChannel{next.channel, time.Now()})
+				s.idleSince = time.Now()
+				later = append(later, idleChannel{next.channel, s.idleSince})
 			default:
 				delete(t.topics, next.channel)
 				t.metrics.subscriptions.Dec()
