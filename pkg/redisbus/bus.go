@@ -99,8 +99,9 @@ func New(o Options) (*Bus, error) {
 	sub.ClientName += "-sub"
 	sub.Dialer = b.gate.dialer(dial, sub.TLSConfig)
 	b.sub = redis.NewClient(&sub)
-	b.lane = newLane(b.pub, b.metrics)
-	b.table = newTable(b.metrics)
+	hearing := newGate()
+	b.lane = newLane(b.pub, b.metrics, hearing)
+	b.table = newTable(b.metrics, hearing)
 	return b, nil
 }
 

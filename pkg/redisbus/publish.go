@@ -47,6 +47,7 @@ type lane struct {
 	client  *redis.Client
 	metrics *Metrics
 	cmds    []*publishCmd // for one batch, used again for the next; owned by run
+	hearing *gate         // open while this node hears its topics
 	flush   func()        // after each batch, when its ackers have been told
 	wake    chan struct{}
 
@@ -57,8 +58,8 @@ type lane struct {
 	closed  error
 }
 
-func newLane(c *redis.Client, m *Metrics) *lane {
-	return &lane{client: c, metrics: m, flush: func() {}, wake: make(chan struct{}, 1)}
+func newLane(c *redis.Client, m *Metrics, hearing *gate) *lane {
+	return &lane{client: c, metrics: m, hearing: hearing, flush: func() {}, wake: make(chan struct{}, 1)}
 }
 
 // enqueue never blocks. p.at must be set.
@@ -139,7 +140,10 @@ func (l *lane) send(run context.Context, pipe redis.Pipeliner, ps []publication,
 	ctx, cancel := context.WithDeadline(run, ps[0].at.Add(publishTimeout))
 	defer cancel()
 	var cmds []redis.Cmder
-	err := ctx.Err()
+	err := l.hearing.wait(ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err == nil {
 		for i := range ps {
 			_ = pipe.Process(ctx, l.command(i, &ps[i])) // only queues

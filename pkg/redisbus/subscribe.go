@@ -24,15 +24,17 @@ const (
 // sends SUBSCRIBE and UNSUBSCRIBE; it brings Redis in line with the table.
 type table struct {
 	metrics *Metrics
+	hearing *gate // open when all topics of a connection's start are confirmed on it
 	wake    chan struct{}
 	closed  chan struct{} // closed when run has ended: nothing is confirmed any more
 
-	mu     sync.Mutex
-	topics map[string]*subscription // by channel
-	asks   []string                 // channels to subscribe to, maybe wanted no more
-	idle   []idleChannel            // channels that nobody wants, in the order of their time
-	conn   *redis.PubSub            // nil while there is none
-	epoch  uint32                   // changes whenever conn does; 0: never had one
+	mu        sync.Mutex
+	topics    map[string]*subscription // by channel
+	asks      []string                 // channels to subscribe to, maybe wanted no more
+	idle      []idleChannel            // channels that nobody wants, in the order of their time
+	conn      *redis.PubSub            // nil while there is none
+	restoring int                      // topics of the connection's start that it has not confirmed
+	epoch     uint32                   // changes whenever conn does; 0: never had one
 }
 
 // subscription is one wanted topic; guarded by table.mu.
@@ -40,6 +42,7 @@ type subscription struct {
 	refs      int32
 	asked     uint32 // the epoch in which SUBSCRIBE was sent; 0: not yet
 	confirmed uint32 // the epoch in which Redis confirmed it last
+	restoring bool   // counted in table.restoring
 	waiters   []*waiter
 	idleSince time.Time // when refs became 0 last; that of its entry in idle that counts
 }
@@ -55,8 +58,8 @@ type idleChannel struct {
 	since   time.Time
 }
 
-func newTable(m *Metrics) *table {
-	return &table{metrics: m, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}}
+func newTable(m *Metrics, hearing *gate) *table {
+	return &table{metrics: m, hearing: hearing, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}}
 }
 
 func (t *table) poke() {
@@ -149,8 +152,13 @@ func (t *table) attach(conn *redis.PubSub) {
 	t.conn = conn
 	t.epoch++
 	t.asks = t.asks[:0]
-	for channel := range t.topics {
+	for channel, s := range t.topics {
 		t.asks = append(t.asks, channel)
+		s.restoring = true
+	}
+	t.restoring = len(t.topics)
+	if t.restoring == 0 {
+		t.hearing.open()
 	}
 	t.mu.Unlock()
 	t.poke()
@@ -161,7 +169,20 @@ func (t *table) detach() {
 	t.mu.Lock()
 	t.conn = nil
 	t.epoch++
+	t.hearing.close()
 	t.mu.Unlock()
+}
+
+// restored counts a topic as confirmed on the connection, or as given up; mu is
+// held.
+func (t *table) restored(s *subscription) {
+	if !s.restoring {
+		return
+	}
+	s.restoring = false
+	if t.restoring--; t.restoring == 0 && t.conn != nil {
+		t.hearing.open()
+	}
 }
 
 // confirm notes Redis's answer to a SUBSCRIBE; true when the topic had been
@@ -175,6 +196,7 @@ func (t *table) confirm(channel string) (again bool) {
 	}
 	again = s.confirmed != 0 && s.confirmed != t.epoch
 	s.confirmed = t.epoch
+	t.restored(s)
 	for _, w := range s.waiters {
 		if w.left--; w.left == 0 {
 			close(w.done)
@@ -247,6 +269,7 @@ func (t *table) unsubscribeIdle(ctx context.Context, before time.Time) {
 				later = append(later, idleChannel{next.channel, s.idleSince})
 			default:
 				delete(t.topics, next.channel)
+				t.restored(s)
 				t.metrics.subscriptions.Dec()
 				if s.asked == t.epoch {
 					batch = append(batch, next.channel)

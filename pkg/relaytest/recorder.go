@@ -1,0 +1,169 @@
+package relaytest
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"parley/pkg/relay"
+)
+
+// Recorder is a relay.Receiver that keeps all that it is given. Its other
+// methods may be called from any goroutine.
+type Recorder struct {
+	// Not guarded on purpose: the race detector tells when a broker calls
+	// Dispatch or Gap from more than one goroutine.
+	calls int
+
+	mu       sync.Mutex
+	events   map[relay.Topic][]Event
+	received int
+	gaps     int
+	flushed  int // received, when Flush was called last
+}
+
+// Event is one call of a receiver for a topic.
+type Event struct {
+	Gap     bool          // something may be missing here
+	Message relay.Message // if it is not a gap
+}
+
+var _ relay.Receiver = (*Recorder)(nil)
+
+// NewRecorder makes one.
+func NewRecorder() *Recorder { return &Recorder{events: map[relay.Topic][]Event{}} }
+
+// Dispatch implements relay.Receiver.
+func (r *Recorder) Dispatch(m relay.Message) {
+	r.calls++
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.received++
+	r.events[m.Topic] = append(r.events[m.Topic], Event{Message: m})
+}
+
+// Gap implements relay.Receiver.
+func (r *Recorder) Gap(t relay.Topic) {
+	r.calls++
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gaps++
+	r.events[t] = append(r.events[t], Event{Gap: true})
+}
+
+// Flush implements relay.Receiver.
+func (r *Recorder) Flush() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flushed = r.received
+}
+
+// Flushed tells whether everything that was dispatched has been flushed.
+func (r *Recorder) Flushed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.flushed == r.received
+}
+
+// Received is the number of messages so far, and Gaps that of gaps.
+func (r *Recorder) Received() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.received
+}
+
+// Gaps is the number of gaps so far.
+func (r *Recorder) Gaps() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gaps
+}
+
+// Events are the messages and gaps of a topic, in order.
+func (r *Recorder) Events(t relay.Topic) []Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events[t])
+}
+
+// Messages are the messages of a topic, in order.
+func (r *Recorder) Messages(t relay.Topic) []relay.Message {
+	var ms []relay.Message
+	for _, e := range r.Events(t) {
+		if !e.Gap {
+			ms = append(ms, e.Message)
+		}
+	}
+	return ms
+}
+
+// Count is the number of messages of a topic.
+func (r *Recorder) Count(t relay.Topic) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, e := range r.events[t] {
+		if !e.Gap {
+			n++
+		}
+	}
+	return n
+}
+
+// Bodies are the bodies of a topic's messages, in order.
+func (r *Recorder) Bodies(t relay.Topic) []string {
+	var all []string
+	for _, m := range r.Messages(t) {
+		all = append(all, string(m.Body))
+	}
+	return all
+}
+
+// Ledger is a relay.Acker that keeps every answer. Its methods may be called
+// from any goroutine.
+type Ledger struct {
+	mu      sync.Mutex
+	answers []Answer
+}
+
+// Answer is what an acker was told.
+type Answer struct {
+	Token relay.Token
+	Err   error
+}
+
+var _ relay.Acker = (*Ledger)(nil)
+
+// Published implements relay.Acker.
+func (l *Ledger) Published(t relay.Token, _ relay.ID, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers = append(l.answers, Answer{t, err})
+}
+
+// Len is the number of answers so far.
+func (l *Ledger) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.answers)
+}
+
+// Answers are all answers so far, in order.
+func (l *Ledger) Answers() []Answer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.answers)
+}
+
+// Numbered is the token with the given numbers, such as a topic's and that of a
+// message in it.
+func Numbered(topic, message int) (t relay.Token) {
+	binary.BigEndian.PutUint64(t[:8], uint64(topic))
+	binary.BigEndian.PutUint64(t[8:], uint64(message))
+	return t
+}
+
+// Numbers are those that Numbered was given.
+func (a Answer) Numbers() (topic, message int) {
+	return int(binary.BigEndian.Uint64(a.Token[:8])), int(binary.BigEndian.Uint64(a.Token[8:]))
+}
