@@ -181,6 +181,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 		}
 	})
 	wg.Go(func() { n.watchRedis(busCtx) })
+	wg.Go(func() { n.returnMemory(busCtx) })
 	errorLog := slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)
 	public := &http.Server{Handler: n.handler, ReadHeaderTimeout: handshakeTimeout, ReadTimeout: 2 * handshakeTimeout,
 		WriteTimeout: 2 * handshakeTimeout, IdleTimeout: keepAliveTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}

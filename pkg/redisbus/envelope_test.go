@@ -80,3 +80,44 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// Neither direction allocates: a parsed message shares the memory of what came.
+func TestEnvelopeAllocatesNothing(t *testing.T) {
+	m := benchMessage()
+	buf := make([]byte, 0, envelopeSize(&m))
+	if n := testing.AllocsPerRun(100, func() { buf = appendEnvelope(buf[:0], &m) }); n != 0 {
+		t.Errorf("encoding allocates %v times", n)
+	}
+	s := string(buf)
+	var got relay.Message
+	if n := testing.AllocsPerRun(100, func() {
+		if err := parseEnvelope(s, &got); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("parsing allocates %v times", n)
+	}
+}
+
+func BenchmarkEncodeEnvelope(b *testing.B) {
+	m := benchMessage()
+	buf := make([]byte, 0, envelopeSize(&m))
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = appendEnvelope(buf[:0], &m)
+	}
+	b.SetBytes(int64(len(buf)))
+}
+
+func BenchmarkParseEnvelope(b *testing.B) {
+	m := benchMessage()
+	s := string(appendEnvelope(nil, &m))
+	var got relay.Message
+	b.ReportAllocs()
+	b.SetBytes(int64(len(s)))
+	for b.Loop() {
+		if err := parseEnvelope(s, &got); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

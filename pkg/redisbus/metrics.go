@@ -45,7 +45,7 @@ func newMetrics(canaryAge func() float64) *Metrics {
 		}),
 		reconnects: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_redis_reconnects_total",
-			Help: "Times that the subscriber connection was lost or replaced.",
+			Help: "Times that a subscriber connection that stood was lost or replaced.",
 		}),
 		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_gaps_total",

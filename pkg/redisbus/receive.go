@@ -23,14 +23,19 @@ func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
 	pause := time.Duration(reconnectMin)
 	for ctx.Err() == nil {
 		err := b.receiveOnce(ctx, r)
-		if b.connected.Swap(false) {
+		stood := b.connected.Swap(false)
+		if stood {
 			pause = reconnectMin // Redis was there: it may be again at once
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		b.metrics.reconnects.Inc()
-		b.log.Warn("redis subscriber connection lost, connecting again", "error", err, "pause", pause)
+		if stood {
+			b.metrics.reconnects.Inc()
+			b.log.Warn("redis subscriber connection lost, connecting again", "error", err)
+		} else {
+			b.log.Debug("redis cannot be reached, trying again", "error", err, "pause", pause)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause)):

@@ -11,8 +11,12 @@ type Acker interface {
 	// Published is called exactly once for each message given to Enqueue, in
 	// the order in which messages of one topic were given. A nil error means
 	// that Redis has accepted the message; any other wraps ErrUnavailable or
-	// another error of this package, and then it is not known whether the
-	// message went out. It must not block.
+	// another error of this package. Then it is not known whether the message
+	// went out: a Redis that did not answer in time may still take it, later
+	// than those that were given after it. Only a message refused with
+	// ErrOverloaded is known not to have gone out. It is answered before
+	// Enqueue returns, ahead of those that wait, and so is one that comes when
+	// the broker has ended. Published must not block.
 	Published(t Token, id ID, err error)
 }
 
@@ -22,7 +26,7 @@ type Publisher interface {
 	// Enqueue takes a message and returns at once; a is told the outcome within
 	// two seconds, whatever state Redis is in. Messages of one topic go out in
 	// the order in which they were enqueued. a may be nil. The body is copied;
-	// a zero Time becomes now.
+	// a zero Time becomes now. Before Run, messages wait.
 	Enqueue(m Message, r Retention, a Acker, t Token)
 	// Publish is Enqueue for one who waits: it returns the message's place in
 	// its topic once Redis has accepted it, after two seconds at most.

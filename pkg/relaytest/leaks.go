@@ -22,13 +22,13 @@ func NoLeaks(tb testing.TB) {
 	if err := l.Close(); err != nil {
 		tb.Fatal(err)
 	}
-	before := descriptors(tb)
+	before := Descriptors(tb)
 	ours := goleak.IgnoreCurrent()
 	tb.Cleanup(func() {
 		deadline := time.Now().Add(Patience)
 		for {
 			err := goleak.Find(ours) // tries for a while by itself
-			more := descriptors(tb) - before
+			more := Descriptors(tb) - before
 			if err == nil && more <= 0 {
 				return
 			}
@@ -40,8 +40,8 @@ func NoLeaks(tb testing.TB) {
 	})
 }
 
-// descriptors counts this process's open files and sockets.
-func descriptors(tb testing.TB) int {
+// Descriptors is the number of this process's open files and sockets.
+func Descriptors(tb testing.TB) int {
 	tb.Helper()
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

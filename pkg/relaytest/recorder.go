@@ -122,6 +122,10 @@ func (r *Recorder) Bodies(t relay.Topic) []string {
 // Ledger is a relay.Acker that keeps every answer. Its methods may be called
 // from any goroutine.
 type Ledger struct {
+	// Window, if it is not nil, bounds what waits for an answer: whoever
+	// enqueues puts an element in first, and each answer takes one out.
+	Window chan struct{}
+
 	mu      sync.Mutex
 	answers []Answer
 }
@@ -139,6 +143,10 @@ func (l *Ledger) Published(t relay.Token, _ relay.ID, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answers = append(l.answers, Answer{t, err})
+	select {
+	case <-l.Window:
+	default:
+	}
 }
 
 // Len is the number of answers so far.
