@@ -23,11 +23,8 @@ const (
 	// burstSeconds is how many seconds' worth of messages may come at once.
 	burstSeconds = 4
 	// othersFactor is how many times the rate of relayed messages holds for
-	// everything that a client sends, acks and mistakes included.
+	// everything else that a client sends, mistakes included.
 	othersFactor = 10
-	// floodLimit is how many messages in a row may exceed even that before the
-	// connection is closed.
-	floodLimit = 5000
 )
 
 // Hub is what a session needs to hear of its messages.

@@ -27,7 +27,7 @@ const (
 // session is one client. It is a conn.Handler (on the reader), a hub.Subscriber
 // (on the loop) and a relay.Acker (on the bus).
 type session struct {
-	// Fixed after newSession.
+	// Fixed after Server.ServeHTTP, but for topic, which Open may clear.
 	server *Server
 	conn   *conn.Conn
 	id     uuid.UUID
@@ -39,8 +39,7 @@ type session struct {
 
 	// Owned by the reader.
 	sends  conn.Bucket // messages to be relayed
-	others conn.Bucket // everything, ten times as much
-	excess int         // messages refused in a row for lack of tokens in others
+	others conn.Bucket // everything else, mistakes included: ten times as much
 }
 
 const topicPrefix = "client/"
@@ -82,34 +81,28 @@ func (s *session) Closed(r conn.Reason) {
 
 // Message handles one frame.
 func (s *session) Message(frame []byte) {
-	m := s.server.metrics
-	m.Received.Inc()
-	if !s.others.Take(s.conn.Now()) {
-		m.Refused[codeRate].Inc()
-		if s.excess++; s.excess >= floodLimit {
-			s.conn.Close(conn.CodePolicy, "flood: too many messages over the rate limit", conn.ReasonFlood)
+	s.server.metrics.Received.Inc()
+	r, p := decode(frame)
+	if r.kind == kindSend && r.clientID != s.id {
+		p = wrongClient
+	}
+	if p == nil && r.kind == kindSend {
+		if p = s.send(&r); p == nil {
 			return
 		}
-		if r, p := decode(frame); p != nil || r.kind == kindSend || r.kind == kindRegistration {
-			s.refuse(&r, tooFast)
-		}
-		return
 	}
-	s.excess = 0
-	r, p := decode(frame)
+	if !s.others.Take(s.conn.Now()) {
+		p = tooFast
+		if r.kind == kindAck || r.kind == kindError {
+			return // which are never answered
+		}
+	}
 	switch {
-	case p == nil && r.kind == kindRegistration:
-		s.conn.Send(appendConnection(nil, s.id, r.id, s.server.node))
-	case r.kind == kindSend:
-		if r.clientID != s.id {
-			p = wrongClient
-		} else if p == nil {
-			p = s.send(&r)
-		}
-	}
-	if p != nil {
-		m.Refused[p.code].Inc()
+	case p != nil:
+		s.server.metrics.Refused[p.code].Inc()
 		s.refuse(&r, p)
+	case r.kind == kindRegistration:
+		s.conn.Send(appendConnection(nil, s.id, r.id, s.server.node))
 	}
 }
 
@@ -170,12 +163,17 @@ func (s *session) Published(t relay.Token, _ relay.ID, err error) {
 		s.server.metrics.Refused[codeBroker].Inc()
 		s.conn.Send(appendError(b[:0], s.id, uuid.UUID(t), notAccepted))
 	}
-	if s.inFlight.Add(-1) <= maxInFlight {
+	left := s.inFlight.Add(-1)
+	s.conn.Answered()
+	if left <= maxInFlight {
 		if room := s.waiting.Swap(nil); room != nil {
 			*room <- struct{}{}
 		}
 	}
 }
+
+// Unanswered implements conn.Answerer.
+func (s *session) Unanswered() int { return int(s.inFlight.Load()) }
 
 // Loop implements hub.Subscriber.
 func (s *session) Loop() *conn.Loop { return s.conn.Loop() }
