@@ -66,8 +66,7 @@ func serve(cfg node.Config) int {
 		fmt.Fprintf(os.Stderr, "parley: %v\n", err)
 		return exitFailed
 	}
-	_, port, _ := net.SplitHostPort(n.Addr().String())
-	fmt.Printf("Parley %s serves at http://localhost:%s\n", node.Version, port)
+	fmt.Printf("Parley %s serves at http://%s\n", node.Version, openAddress(n.Addr().String()))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	signals := make(chan os.Signal, 2)
@@ -84,6 +83,15 @@ func serve(cfg node.Config) int {
 		return exitFailed
 	}
 	return 0
+}
+
+// openAddress is how a browser on this machine reaches a listener.
+func openAddress(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && ip != nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func newLog(w io.Writer, cfg node.Config) *slog.Logger {

@@ -98,6 +98,11 @@ func (b *backlog) write() {
 		b.segments = b.segments[1:]
 		b.mu.Unlock()
 		if err != nil {
+			why := ReasonNetwork
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				why = ReasonSlow
+			}
+			c.blame(why) // before the loop can try to write
 			b.truncate()
 			b.mu.Lock()
 			for _, s := range b.segments {
@@ -106,25 +111,26 @@ func (b *backlog) write() {
 			}
 			b.segments, b.done = nil, true
 			b.mu.Unlock()
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				c.cut(ReasonSlow)
-			} else {
-				c.cut(ReasonNetwork)
-			}
+			c.cut(why)
 			return
 		}
 	}
 }
 
 // writeAll writes p, blocking, as long as the peer takes something of it within
-// each stallTimeout.
+// each stallTimeout. A peer that takes something is there, even if it has not
+// come to our ping yet.
 func (c *Conn) writeAll(p []byte) error {
-	for {
+	for len(p) > 0 {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(stallTimeout)) // a closed socket fails the write
-		n, err := c.nc.Write(p)
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		n, err := c.nc.Write(p[:min(len(p), segmentBytes)])
+		if n >= segmentBytes/2 { // a ping alone may have found room in the kernel
+			c.heard.Store(c.group.Now())
+		}
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return err
 		}
 		p = p[n:]
 	}
+	return nil
 }

@@ -5,7 +5,7 @@ package conn
 type Bucket struct {
 	rate, burst float64
 	tokens      float64
-	last        int64 // Unix ns of the last Take
+	last        int64 // of the last Take, ns
 }
 
 // NewBucket returns a full bucket; a rate of 0 limits nothing. It holds one token
@@ -15,9 +15,12 @@ func NewBucket(rate, burst float64) Bucket {
 	return Bucket{rate: rate, burst: burst, tokens: burst}
 }
 
-// Take takes a token; false when there is none. now is Unix ns, and may stand
+// Take takes a token; false when there is none. now is in ns, and may stand
 // still or go back.
-func (b *Bucket) Take(now int64) bool {
+func (b *Bucket) Take(now int64) bool { return b.TakeN(now, 1) }
+
+// TakeN takes n tokens, or none and returns false when there are fewer.
+func (b *Bucket) TakeN(now int64, n int) bool {
 	if b.rate == 0 {
 		return true
 	}
@@ -25,9 +28,9 @@ func (b *Bucket) Take(now int64) bool {
 		b.tokens = min(b.burst, b.tokens+float64(now-b.last)/1e9*b.rate)
 	}
 	b.last = now
-	if b.tokens < 1 {
+	if b.tokens < float64(n) {
 		return false
 	}
-	b.tokens--
+	b.tokens -= float64(n)
 	return true
 }

@@ -22,6 +22,14 @@ type Handler interface {
 	Closed(r Reason)
 }
 
+// Answerer is a Handler that answers some messages later, from elsewhere. A drain
+// waits a while for these answers before it closes the connection.
+type Answerer interface {
+	// Unanswered is how many messages have no answer yet. It is called on the
+	// loop and must not block.
+	Unanswered() int
+}
+
 type connState uint8
 
 const (
@@ -43,6 +51,7 @@ type Conn struct {
 	ws       *websocket.Conn
 	tryRead  func(fd uintptr) bool
 	tryWrite func(fd uintptr) bool
+	answers  Answerer // nil when the handler answers at once
 
 	heard     atomic.Int64 // when the peer was last heard, Group.Now
 	reason    atomic.Uint32
@@ -50,9 +59,11 @@ type Conn struct {
 	lingering atomic.Bool // the reader discards, until the peer goes
 
 	// Owned by the reader.
-	in      []byte  // read from the network, not yet by the library
-	inBuf   *[]byte // the pooled buffer that in is part of; nil: none
-	readErr error   // of tryRead
+	in         []byte  // read from the network, not yet by the library
+	inBuf      *[]byte // the pooled buffer that in is part of; nil: none
+	readErr    error   // of tryRead
+	frames     frameCounter
+	frameLimit Bucket
 
 	// Owned by the loop.
 	index    int
@@ -65,6 +76,7 @@ type Conn struct {
 	backlog  *backlog // not nil while the socket is full
 	pinged   int64    // when the last ping went out that has not been answered
 	deadline int64    // when a closing connection is cut
+	restart  int64    // when a draining connection is closed at the latest; 0: not draining
 }
 
 // Send queues a copy of finished frames (see AppendFrame), to go out at the next
@@ -89,6 +101,24 @@ func (c *Conn) Close(code int, text string, r Reason) {
 	var b [maxHeader + maxControl]byte
 	c.loop.postBytes(evClose, c, appendClose(b[:0], code, text))
 	c.loop.Flush()
+}
+
+// drain asks the client to go elsewhere: nothing that it sends any more is looked
+// at, and when what it has sent was answered, or after drainWait, the connection
+// is closed with CodeRestart. It never blocks.
+func (c *Conn) drain() {
+	c.blame(ReasonDrain)
+	c.closing.Store(true)
+	c.loop.post(event{kind: evDrain, conn: c})
+	c.loop.Flush()
+}
+
+// Answered is to be called when an Answerer has fewer unanswered messages than
+// before, after the answer was sent. It never blocks.
+func (c *Conn) Answered() {
+	if c.closing.Load() {
+		c.loop.post(event{kind: evDrain, conn: c})
+	}
 }
 
 // cut ends the connection without a word.
@@ -226,6 +256,20 @@ func (c *Conn) settle() {
 	}
 }
 
+// drained closes a draining connection if it is time.
+func (c *Conn) drained() {
+	if c.state != stateOpen || Reason(c.reason.Load()) != ReasonDrain {
+		return
+	}
+	now := c.group.Now()
+	if c.restart == 0 {
+		c.restart = now + int64(drainWait)
+	}
+	if c.answers == nil || c.answers.Unanswered() == 0 || now >= c.restart {
+		c.appendLast(appendClose(nil, CodeRestart, "service restart"))
+	}
+}
+
 // shut ends the connection when its output is written; its reader has gone.
 func (c *Conn) shut() {
 	c.shutting = true
@@ -260,6 +304,10 @@ func (c *Conn) keepalive(now int64) {
 		if now > c.deadline {
 			c.end()
 		}
+		return
+	}
+	if c.restart > 0 {
+		c.drained()
 		return
 	}
 	cfg := &c.group.cfg

@@ -19,6 +19,11 @@ const (
 	closeGrace = 5 * time.Second
 	// stallTimeout is how long a write to a full socket may make no progress.
 	stallTimeout = 30 * time.Second
+	// frameBurstSeconds is how many seconds' worth of frames may come at once.
+	frameBurstSeconds = 10
+	// drainWait is how long a draining connection waits for the answers to what
+	// its client has sent.
+	drainWait = 2 * time.Second
 	// clockStep is the precision of Group.Now, and keepaliveStep that of
 	// pings and timeouts.
 	clockStep     = 100 * time.Millisecond
@@ -32,7 +37,8 @@ type Config struct {
 	PingInterval        time.Duration // a silent peer is pinged this often
 	IdleTimeout         time.Duration // a peer not heard of for so long is closed
 	MaxConnections      int           // on this node
-	MaxConnectionsPerIP int           // on this node, from one client address
+	MaxConnectionsPerIP int           // on this node, from one client address or IPv6 /64
+	FrameRate           float64       // frames a second that a client may send, of every kind
 	Log                 *slog.Logger
 }
 
@@ -47,7 +53,8 @@ type Group struct {
 	readers sync.WaitGroup // one for each connection, and one for each backlog
 	ending  sync.Once
 
-	now      atomic.Int64 // coarse clock, Unix ns
+	started  time.Time    // the zero of the clock, but for clockStep
+	now      atomic.Int64 // coarse clock, ns
 	next     atomic.Uint64
 	open     atomic.Int64 // admitted connections
 	draining atomic.Bool
@@ -61,7 +68,8 @@ type Group struct {
 func NewGroup(cfg Config, m *Metrics) *Group {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{cfg: cfg, metrics: m, stop: stop, perIP: map[netip.Addr]int{}}
-	g.now.Store(time.Now().UnixNano())
+	g.started = time.Now()
+	g.now.Store(int64(clockStep)) // 0 means never
 	for range runtime.GOMAXPROCS(0) {
 		l := newLoop(g)
 		g.loops = append(g.loops, l)
@@ -71,7 +79,8 @@ func NewGroup(cfg Config, m *Metrics) *Group {
 	return g
 }
 
-// Now is the time in Unix ns, at most clockStep old.
+// Now is the time in ns since some moment before the group's start, at most
+// clockStep old. It does not follow changes of the system's clock.
 func (g *Group) Now() int64 { return g.now.Load() }
 
 // Len is the number of connections, handshakes included.
@@ -94,7 +103,7 @@ func (g *Group) clock(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case t := <-tick.C:
-			g.now.Store(time.Now().UnixNano())
+			g.now.Store(int64(time.Since(g.started) + clockStep))
 			if t.Sub(last) < keepaliveStep {
 				continue
 			}
@@ -133,6 +142,7 @@ func (g *Group) Admit(ip netip.Addr) Refusal {
 		return NodeFull
 	}
 	if g.cfg.MaxConnectionsPerIP > 0 {
+		ip = network(ip)
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.perIP[ip] >= g.cfg.MaxConnectionsPerIP {
@@ -144,8 +154,19 @@ func (g *Group) Admit(ip netip.Addr) Refusal {
 	return Admitted
 }
 
+// network is what counts as one address: an IPv6 host has a /64 to itself.
+func network(ip netip.Addr) netip.Addr {
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
+
 func (g *Group) leave(ip netip.Addr) {
 	if g.cfg.MaxConnectionsPerIP > 0 {
+		ip = network(ip)
 		g.mu.Lock()
 		if g.perIP[ip]--; g.perIP[ip] <= 0 {
 			delete(g.perIP, ip)
@@ -164,6 +185,9 @@ func (g *Group) Refuse() { g.draining.Store(true) }
 func (g *Group) Drain(ctx context.Context, window time.Duration) {
 	began := time.Now()
 	for {
+		if ctx.Err() != nil {
+			return
+		}
 		var all []*Conn
 		for _, l := range g.loops {
 			all = append(all, l.snapshot()...)
@@ -173,7 +197,7 @@ func (g *Group) Drain(ctx context.Context, window time.Duration) {
 			if !sleep(ctx, time.Until(due)) {
 				return
 			}
-			c.Close(CodeRestart, "service restart", ReasonDrain)
+			c.drain()
 		}
 		// Those that were in their handshake when the list was made.
 		if g.Len() == 0 || !sleep(ctx, clockStep) {
@@ -198,8 +222,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // Close cuts all connections that are left and waits for every goroutine of
-// the group. Nothing may be posted to the group afterwards. A second call waits
-// for the first.
+// the group. What is posted to the group afterwards is dropped. A second call
+// waits for the first.
 func (g *Group) Close() { g.ending.Do(g.close) }
 
 func (g *Group) close() {

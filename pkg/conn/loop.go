@@ -13,6 +13,14 @@ import (
 // it is written.
 const flushBytes = 64 << 10
 
+// maxQueued and maxQueuedBytes bound what waits for a loop. Whoever posts more
+// waits: clients are not read, and in the end Redis, whose own bound for a slow
+// subscriber makes it a gap that is counted.
+const (
+	maxQueued      = 1 << 16
+	maxQueuedBytes = 64 << 20
+)
+
 // spareBuffers is how many output buffers a loop keeps for the next batch, and
 // spareBytes how large one of them may be.
 const (
@@ -35,6 +43,7 @@ const (
 	evCaughtUp                  // conn's backlog has been written
 	evShut                      // conn is to be closed when its output is written
 	evCut                       // conn is to be closed now
+	evDrain                     // conn is to be closed when what its client sent is answered
 	evAdd
 	evTick
 	evSnapshot
@@ -58,7 +67,10 @@ type Loop struct {
 	size  atomic.Int32 // len(queue)
 
 	mu       sync.Mutex
+	room     sync.Cond // queue and bytes are below their bounds again, or the loop has ended
 	queue    []event
+	bytes    int // of the messages and frames in queue
+	ended    bool
 	arena    []byte // the frames of the queued events
 	sleeping bool
 
@@ -68,16 +80,37 @@ type Loop struct {
 	spare [][]byte
 }
 
-func newLoop(g *Group) *Loop { return &Loop{group: g, wake: make(chan struct{}, 1)} }
+func newLoop(g *Group) *Loop {
+	l := &Loop{group: g, wake: make(chan struct{}, 1)}
+	l.room.L = &l.mu
+	return l
+}
 
 // Post queues a message for recipients, all of which belong to this loop. They
 // get it in the order of the calls, at the next Flush or before. The slice must
-// not be changed afterwards. Post never blocks.
+// not be changed afterwards. Post waits only while the loop is behind by
+// maxQueued events or maxQueuedBytes; never call it on a loop.
 func (l *Loop) Post(recipients []Deliverer, m relay.Message) {
 	l.mu.Lock()
-	l.queue = append(l.queue, event{kind: evDeliver, recipients: recipients, message: m})
-	l.size.Store(int32(len(l.queue)))
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.admit(len(m.Body)) {
+		l.queue = append(l.queue, event{kind: evDeliver, recipients: recipients, message: m})
+		l.size.Store(int32(len(l.queue)))
+	}
+}
+
+// admit waits for room in the queue and counts what is to be added; false when
+// the loop has ended. It is called with mu held.
+func (l *Loop) admit(bytes int) bool {
+	for !l.ended && (len(l.queue) >= maxQueued || l.bytes >= maxQueuedBytes) {
+		if l.sleeping {
+			l.sleeping = false
+			l.wake <- struct{}{} // has room
+		}
+		l.room.Wait()
+	}
+	l.bytes += bytes
+	return !l.ended
 }
 
 // Flush has the loop work on what was posted. It never blocks.
@@ -96,27 +129,36 @@ func (l *Loop) Flush() {
 	}
 }
 
-func (l *Loop) post(e event) {
+// post queues an event; false when the loop has ended.
+func (l *Loop) post(e event) bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.admit(0) {
+		return false
+	}
 	l.queue = append(l.queue, e)
 	l.size.Store(int32(len(l.queue)))
-	l.mu.Unlock()
+	return true
 }
 
 // postBytes queues a copy of finished frames.
 func (l *Loop) postBytes(kind eventKind, c *Conn, b []byte) {
 	l.mu.Lock()
-	from := len(l.arena)
-	l.arena = append(l.arena, b...)
-	l.queue = append(l.queue, event{kind: kind, conn: c, from: from, to: len(l.arena)})
-	l.size.Store(int32(len(l.queue)))
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.admit(len(b)) {
+		from := len(l.arena)
+		l.arena = append(l.arena, b...)
+		l.queue = append(l.queue, event{kind: kind, conn: c, from: from, to: len(l.arena)})
+		l.size.Store(int32(len(l.queue)))
+	}
 }
 
 // snapshot returns the loop's connections at this moment.
 func (l *Loop) snapshot() []*Conn {
 	answer := make(chan []*Conn, 1)
-	l.post(event{kind: evSnapshot, snapshot: answer})
+	if !l.post(event{kind: evSnapshot, snapshot: answer}) {
+		return nil
+	}
 	l.Flush()
 	return <-answer
 }
@@ -136,12 +178,15 @@ func (l *Loop) run() {
 		}
 		batch, l.queue = l.queue, batch[:0]
 		arena, l.arena = l.arena, arena[:0]
+		l.bytes = 0
 		l.size.Store(0)
+		l.room.Broadcast()
 		l.mu.Unlock()
 		observed := false
 		for i := range batch {
 			e := &batch[i]
 			if e.kind == evStop {
+				l.end()
 				return
 			}
 			if e.kind == evDeliver && !observed {
@@ -166,6 +211,16 @@ func (l *Loop) run() {
 	}
 }
 
+// end has everything that is posted from now on dropped.
+func (l *Loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.queue, l.arena = nil, nil
+	l.size.Store(0)
+	l.room.Broadcast()
+}
+
 func (l *Loop) handle(e *event, arena []byte) {
 	switch e.kind {
 	case evDeliver:
@@ -182,6 +237,8 @@ func (l *Loop) handle(e *event, arena []byte) {
 		e.conn.shut()
 	case evCut:
 		e.conn.end()
+	case evDrain:
+		e.conn.drained()
 	case evAdd:
 		e.conn.index = len(l.conns)
 		l.conns = append(l.conns, e.conn)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 
 	"parley/pkg/web"
@@ -33,20 +34,20 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, protocol string,
 	s.Origins.Expose(w, r)
 	if err := s.Origins.Check(r); err != nil {
 		s.Metrics.Refused("origin")
-		s.Log.Info("handshake refused", "client", ip, "error", err)
+		s.Log.Debug("handshake refused", "client", ip, "error", err)
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
 	switch refusal := s.Group.Admit(ip); refusal {
 	case Admitted:
 	case Draining:
-		s.refuse(w, r, refusal, http.StatusServiceUnavailable, retryDraining, "this node is going down")
+		s.refuse(w, ip, refusal, http.StatusServiceUnavailable, retryDraining, "this node is going down")
 		return
 	case NodeFull:
-		s.refuse(w, r, refusal, http.StatusServiceUnavailable, retryFull, "this node has all the connections that it takes (--max-connections)")
+		s.refuse(w, ip, refusal, http.StatusServiceUnavailable, retryFull, "this node has all the connections that it takes (--max-connections)")
 		return
 	case AddressFull:
-		s.refuse(w, r, refusal, http.StatusTooManyRequests, retryFull, "too many connections from your address (--max-connections-per-ip)")
+		s.refuse(w, ip, refusal, http.StatusTooManyRequests, retryFull, "too many connections from your address (--max-connections-per-ip)")
 		return
 	}
 	if err := s.Group.Upgrade(w, r, ip, protocol, newHandler); err != nil {
@@ -54,9 +55,9 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, protocol string,
 	}
 }
 
-func (s *Sockets) refuse(w http.ResponseWriter, r *http.Request, why Refusal, status, retry int, text string) {
+func (s *Sockets) refuse(w http.ResponseWriter, ip netip.Addr, why Refusal, status, retry int, text string) {
 	s.Metrics.Refused(string(why))
-	s.Log.Debug("handshake refused", "client", s.Proxies.Client(r), "reason", string(why))
+	s.Log.Debug("handshake refused", "client", ip, "reason", string(why))
 	w.Header().Set("Retry-After", strconv.Itoa(retry))
 	w.Header().Set("Connection", "close")
 	http.Error(w, fmt.Sprintf("%s; retry after %d s", text, retry), status)

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -23,6 +24,9 @@ type transport struct{ *Conn }
 
 var _ net.Conn = transport{}
 
+// errFlood ends the reading of a client that sends far more frames than it may.
+var errFlood = errors.New("too many frames")
+
 // Read reads for the library, on the reader goroutine.
 func (t transport) Read(p []byte) (int, error) {
 	c := t.Conn
@@ -31,7 +35,11 @@ func (t transport) Read(p []byte) (int, error) {
 		if err := c.fill(); err != nil {
 			return 0, err
 		}
-		c.heard.Store(c.group.Now())
+		now := c.group.Now()
+		c.heard.Store(now)
+		if !c.frameLimit.TakeN(now, c.frames.count(c.in)) {
+			return 0, errFlood
+		}
 	}
 	n := copy(p, c.in)
 	if c.in = c.in[n:]; len(c.in) == 0 {

@@ -33,6 +33,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, ip netip.Addr, p
 	c := &Conn{ID: g.next.Add(1), Remote: ip, protocol: protocol, group: g}
 	c.loop = g.loops[c.ID%uint64(len(g.loops))]
 	c.heard.Store(g.Now())
+	c.frameLimit = NewBucket(g.cfg.FrameRate, g.cfg.FrameRate*frameBurstSeconds)
 	ws, err := websocket.Accept(hijacker{w, c}, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // checked before
 		CompressionMode:    websocket.CompressionDisabled,
@@ -52,9 +53,10 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, ip netip.Addr, p
 	c.ws = ws
 	g.metrics.connections.WithLabelValues(protocol).Inc()
 	g.metrics.accepted.WithLabelValues(protocol).Inc()
+	h := newHandler(c)
+	c.answers, _ = h.(Answerer)
 	c.loop.post(event{kind: evAdd, conn: c})
 	c.loop.Flush()
-	h := newHandler(c)
 	g.readers.Go(func() { c.serve(h) })
 	return nil
 }
@@ -81,6 +83,7 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if n := rw.Reader.Buffered(); n > 0 { // the client did not wait for the answer
 		early, _ := rw.Reader.Peek(n)
 		c.in = append([]byte(nil), early...)
+		c.frames.count(c.in)
 	}
 	t := transport{c}
 	return t, bufio.NewReadWriter(bufio.NewReaderSize(t, libraryReadBytes), bufio.NewWriterSize(t, libraryWriteBytes)), nil
@@ -186,6 +189,8 @@ func (c *Conn) failed(err error) {
 	case websocket.CloseStatus(err) != -1: // the client's close, or its answer to ours
 		c.blame(ReasonClient)
 		return
+	case errors.Is(err, errFlood):
+		c.Close(CodePolicy, "flood: too many frames", ReasonFlood)
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		c.blame(ReasonTooBig)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),

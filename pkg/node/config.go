@@ -77,7 +77,7 @@ func Settings() []Setting {
 			set: func(c *Config, v string) error {
 				if v != "" {
 					if _, err := redis.ParseURL(v); err != nil {
-						return withoutSecret(err, v)
+						return errRedisURL
 					}
 				}
 				c.RedisURL = v
@@ -102,7 +102,7 @@ func Settings() []Setting {
 			Help: "what may be queued for a client that reads slowly before it is disconnected",
 			set:  func(c *Config, v string) error { return setInt(&c.MaxQueueBytes, v, maxBytes) }},
 		{Name: "rate", Default: "50", Argument: "NUMBER",
-			Help: "relayed messages a second and connection; four seconds' worth may come at once, and ten times as much of what is not relayed",
+			Help: "relayed messages a second and connection; four seconds' worth may come at once, and ten times as much of what is not relayed; twenty times as many frames of any kind, for longer than ten seconds' worth, are a flood and close the connection",
 			set: func(c *Config, v string) error {
 				n, err := strconv.ParseFloat(v, 64)
 				if err != nil || !(n >= 0 && n <= maxCount) {
@@ -121,7 +121,7 @@ func Settings() []Setting {
 			Help: "connections that this node takes",
 			set:  func(c *Config, v string) error { return setInt(&c.MaxConnections, v, maxCount) }},
 		{Name: "max-connections-per-ip", Default: "0", Argument: "NUMBER",
-			Help: "connections that this node takes from one client address; behind a balancer set --trusted-proxies too",
+			Help: "connections that this node takes from one client address (IPv6: one /64 network); behind a balancer set --trusted-proxies too",
 			set:  func(c *Config, v string) error { return setInt(&c.MaxConnectionsPerIP, v, maxCount) }},
 		{Name: "trusted-proxies", Argument: "LIST",
 			Help: "addresses and networks whose X-Forwarded-For is believed, separated by commas: those of the balancer",
@@ -185,18 +185,8 @@ func setDuration(p *time.Duration, v string) error {
 	return nil
 }
 
-// withoutSecret describes an error about a URL without the URL, which may hold a
-// password.
-func withoutSecret(err error, secret string) error {
-	text := strings.ReplaceAll(err.Error(), strconv.Quote(secret), "the URL")
-	text = strings.ReplaceAll(text, secret, "the URL")
-	if _, rest, found := strings.Cut(secret, ":"); found {
-		if at := strings.LastIndexByte(rest, '@'); at > 0 && strings.Contains(text, strings.TrimPrefix(rest[:at], "//")) {
-			text = "not a Redis URL"
-		}
-	}
-	return fmt.Errorf("want redis://host:port or rediss://host:port: %s", text)
-}
+// errRedisURL says nothing of the URL, which may hold a password.
+var errRedisURL = errors.New("want redis://[[user]:password@]host:port[/db] or rediss:// for TLS; special characters of a password must be percent-encoded")
 
 // ErrHelp means that the help was asked for and has been printed.
 var ErrHelp = flag.ErrHelp
@@ -230,7 +220,7 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 				left = left[1:]
 			}
 		} else if len(left) > 0 {
-			problems = append(problems, fmt.Errorf("unexpected argument %q", left[0]))
+			problems = append(problems, fmt.Errorf("unexpected argument %s", shown(left[0])))
 			left = left[1:]
 		}
 		rest = left
@@ -256,14 +246,23 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 			value, source = v, "--"+s.Name
 		}
 		if err := s.set(&c, value); err != nil {
-			shown := strconv.Quote(value)
-			if s.Name == "redis-url" {
-				shown = "(not shown)"
-			}
-			problems = append(problems, fmt.Errorf("%s %s: %w", source, shown, err))
+			problems = append(problems, fmt.Errorf("%s %s: %w", source, shown(value), err))
 		}
 	}
+	if c.MaxQueueBytes > 0 && c.MaxQueueBytes < c.MaxMessageBytes {
+		problems = append(problems, fmt.Errorf("--max-queue-bytes %d is less than --max-message-bytes %d: a single message would disconnect its recipient",
+			c.MaxQueueBytes, c.MaxMessageBytes))
+	}
 	return c, errors.Join(problems...)
+}
+
+// shown is how a wrong value appears in an error: in quotes, but not a URL, which
+// may hold a password.
+func shown(value string) string {
+	if strings.Contains(value, "://") {
+		return "(a URL, not shown)"
+	}
+	return strconv.Quote(value)
 }
 
 func first(a, b string) string {

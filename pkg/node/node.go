@@ -34,8 +34,12 @@ const (
 	// drainGrace is what a drain may take beyond its window, for clients that
 	// do not answer the close; those are cut then.
 	drainGrace = 3 * time.Second
-	// frameOverhead is what a frame may have beyond twice the longest text.
+	// frameOverhead is what a frame may have beyond twice the longest text; see
+	// frameLimit.
 	frameOverhead = 4096
+	// frameFactor is how many times the rate of relayed messages a client may
+	// send frames of any kind before it is taken for a flood.
+	frameFactor = 20
 )
 
 // Node is one relay node. Use New, then Run once.
@@ -99,6 +103,7 @@ func (n *Node) open() (err error) {
 		IdleTimeout:         n.cfg.IdleTimeout,
 		MaxConnections:      n.cfg.MaxConnections,
 		MaxConnectionsPerIP: n.cfg.MaxConnectionsPerIP,
+		FrameRate:           n.cfg.Rate * frameFactor,
 		Log:                 n.log,
 	}, connMetrics)
 	n.hub = hub.New(n.bus, n.group)
@@ -113,8 +118,9 @@ func (n *Node) open() (err error) {
 	return err
 }
 
-// frameLimit is the most bytes of an incoming message: a text of the longest
-// length, written with escapes, and what stands around it.
+// frameLimit is the most bytes of an incoming message. It is well above that of
+// the longest text and what stands around it, so that a text that is somewhat too
+// long gets an error and not the end of the connection.
 func frameLimit(maxMessage int) int {
 	if maxMessage == 0 {
 		return 0
@@ -149,11 +155,10 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 	return mux, nil
 }
 
-// Addr is where clients connect to, and InternalAddr where health and metrics
-// are, nil if nowhere.
+// Addr is where clients connect to.
 func (n *Node) Addr() net.Addr { return n.public.Addr() }
 
-// InternalAddr is the address of the internal listener, nil if there is none.
+// InternalAddr is where health and metrics are, nil if nowhere.
 func (n *Node) InternalAddr() net.Addr {
 	if n.internal == nil {
 		return nil
@@ -165,7 +170,7 @@ func (n *Node) InternalAddr() net.Addr {
 // once; it may be nil. An error means that the node could not go on.
 func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
-		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", map[bool]string{true: "embedded", false: "external"}[n.redis != nil])
+		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "embedded redis", n.redis != nil)
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	defer func() {
@@ -182,7 +187,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	})
 	wg.Go(func() { n.watchRedis(busCtx) })
 	wg.Go(func() { n.returnMemory(busCtx) })
-	errorLog := slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)
+	errorLog := slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)
 	public := &http.Server{Handler: n.handler, ReadHeaderTimeout: handshakeTimeout, ReadTimeout: 2 * handshakeTimeout,
 		WriteTimeout: 2 * handshakeTimeout, IdleTimeout: keepAliveTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}
 	internal := &http.Server{Handler: n.internalMux(), ReadHeaderTimeout: handshakeTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}
@@ -225,22 +230,26 @@ func (n *Node) drain(public *http.Server, cut <-chan struct{}) {
 	case <-delay.C:
 	}
 	n.group.Refuse()
-	// Requests under way are answered; WebSockets are the group's.
-	stop := make(chan struct{})
-	go func() {
-		defer close(stop)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { // closes the listener at once; WebSockets are the group's
 		if err := public.Shutdown(ctx); err != nil {
-			n.log.Debug("http shutdown", "error", err)
+			n.log.Debug("http requests cut at the end of the drain", "error", err)
 		}
+	})
+	drained := make(chan struct{})
+	wg.Go(func() {
+		defer close(drained)
 		n.group.Drain(ctx, n.cfg.DrainWindow)
-	}()
+	})
 	select {
 	case <-cut:
-	case <-stop:
+	case <-drained:
 		if left := n.group.Len(); left > 0 {
 			n.log.Warn("connections cut at the end of the drain", "connections", left)
 		}
 	}
+	cancel() // for a request that does not end
 }
 
 // watchRedis tells the log when Redis comes and goes.

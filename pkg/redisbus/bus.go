@@ -62,10 +62,11 @@ type Bus struct {
 	table   *table
 	gate    dialGate
 
-	started   time.Time
-	heard     atomic.Int64  // when the canary last came, Unix ns; 0: never
-	connected atomic.Bool   // the subscriber connection stands
-	attached  chan struct{} // a subscriber connection was made: sing at once
+	started    time.Time
+	complained time.Time     // about an unreadable message; owned by the receiver
+	heard      atomic.Int64  // when the canary last came, ns since started; 0: never
+	connected  atomic.Bool   // the subscriber connection stands
+	attached   chan struct{} // a subscriber connection was made: sing at once
 }
 
 var _ relay.Broker = (*Bus)(nil)
@@ -112,7 +113,7 @@ func (b *Bus) Metrics() *Metrics { return b.metrics }
 // its start when it never has.
 func (b *Bus) CanaryAge() time.Duration {
 	if at := b.heard.Load(); at != 0 {
-		return time.Since(time.Unix(0, at))
+		return time.Since(b.started) - time.Duration(at)
 	}
 	return time.Since(b.started)
 }

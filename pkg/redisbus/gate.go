@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // gate holds publishes back while this node cannot hear its topics, so that what
@@ -12,6 +13,7 @@ type gate struct {
 	mu     sync.Mutex
 	opened chan struct{} // closed while the gate is open
 	isOpen bool
+	at     time.Time // when it was opened last
 }
 
 func newGate() *gate { return &gate{opened: make(chan struct{})} }
@@ -20,7 +22,7 @@ func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.isOpen {
-		g.isOpen = true
+		g.isOpen, g.at = true, time.Now()
 		close(g.opened)
 	}
 }
@@ -32,6 +34,13 @@ func (g *gate) close() {
 		g.isOpen = false
 		g.opened = make(chan struct{})
 	}
+}
+
+// since returns when the gate was opened; false while it is closed.
+func (g *gate) since() (time.Time, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.at, g.isOpen
 }
 
 // wait returns nil once the gate is open, or the error of ctx when that ends

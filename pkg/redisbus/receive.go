@@ -16,6 +16,10 @@ import (
 // is at hand.
 const flushEvery = 256
 
+// complainEvery is the least time between two lines in the log about messages
+// that cannot be read, which come at any rate while a fleet is rolled.
+const complainEvery = 10 * time.Second
+
 var errCanary = errors.New("the node does not hear itself")
 
 // receive keeps a subscriber connection until ctx ends.
@@ -62,10 +66,9 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	if _, err := conn.ReceiveTimeout(ctx, dialTimeout); err != nil {
 		return fmt.Errorf("subscribing to the node's own channel: %w", err)
 	}
-	began := time.Now()
 	b.gate.conn.Load().beforeRead = func() error {
 		r.Flush()
-		return b.checkCanary(began)
+		return b.checkCanary()
 	}
 	b.table.attach(conn)
 	b.connected.Store(true)
@@ -97,14 +100,15 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	}
 }
 
-// checkCanary tells whether the canary was heard lately on a connection that
-// began then.
-func (b *Bus) checkCanary(began time.Time) error {
-	last := time.Unix(0, b.heard.Load())
-	if last.Before(began) {
-		last = began
+// checkCanary tells whether the canary was heard lately. It cannot be as long as
+// the topics are being subscribed to again, since it waits with all publishes.
+func (b *Bus) checkCanary() error {
+	since, open := b.lane.hearing.since()
+	if !open {
+		return nil
 	}
-	if silent := time.Since(last); silent > canarySilence {
+	silent := min(b.CanaryAge(), time.Since(since))
+	if silent > canarySilence {
 		return fmt.Errorf("%w: silent for %s", errCanary, silent.Round(time.Millisecond))
 	}
 	return nil
@@ -113,13 +117,17 @@ func (b *Bus) checkCanary(began time.Time) error {
 func (b *Bus) message(v *redis.Message, r relay.Receiver) {
 	topic, ok := channelTopic(v.Channel)
 	if !ok {
-		b.heard.Store(time.Now().UnixNano())
+		b.heard.Store(max(1, int64(time.Since(b.started))))
 		return
 	}
 	b.metrics.received.Inc()
 	m := relay.Message{Topic: topic}
 	if err := parseEnvelope(v.Payload, &m); err != nil {
 		b.metrics.undecodable.Inc()
+		if time.Since(b.complained) < complainEvery {
+			return
+		}
+		b.complained = time.Now()
 		b.log.Warn("unreadable message from redis", "topic", topic, "error", err)
 		return
 	}

@@ -8,15 +8,12 @@ type Token [16]byte
 
 // Acker hears how the publishing of a message ended.
 type Acker interface {
-	// Published is called exactly once for each message given to Enqueue, in
-	// the order in which messages of one topic were given. A nil error means
-	// that Redis has accepted the message; any other wraps ErrUnavailable or
-	// another error of this package. Then it is not known whether the message
-	// went out: a Redis that did not answer in time may still take it, later
-	// than those that were given after it. Only a message refused with
-	// ErrOverloaded is known not to have gone out. It is answered before
-	// Enqueue returns, ahead of those that wait, and so is one that comes when
-	// the broker has ended. Published must not block.
+	// Published is called exactly once for each message given to Enqueue: for
+	// those that were sent, in the order in which they were given; for one that
+	// is refused at once (ErrOverloaded, ErrClosed), before Enqueue returns. A
+	// nil error means that Redis has accepted the message; any other wraps an
+	// error of this package, and then it is not known whether the message went
+	// out. It must not block.
 	Published(t Token, id ID, err error)
 }
 
