@@ -15,25 +15,27 @@ const expiryStep = time.Second
 // Redis is an in-process Redis on a free loopback port, behind a random
 // password. Nothing of it survives the process.
 type Redis struct {
-	server   *miniredis.Miniredis
-	password string
-	stop     chan struct{}
-	stopped  chan struct{}
+	server  *miniredis.Miniredis
+	url     string
+	stop    chan struct{}
+	stopped chan struct{}
 }
 
 // StartRedis starts one; end it with Close.
 func StartRedis() (*Redis, error) {
-	r := &Redis{server: miniredis.NewMiniRedis(), password: rand.Text(), stop: make(chan struct{}), stopped: make(chan struct{})}
-	r.server.RequireAuth(r.password)
+	r := &Redis{server: miniredis.NewMiniRedis(), stop: make(chan struct{}), stopped: make(chan struct{})}
+	password := rand.Text()
+	r.server.RequireAuth(password)
 	if err := r.server.StartAddr("127.0.0.1:0"); err != nil {
 		return nil, fmt.Errorf("embedded redis: %w", err)
 	}
+	r.url = "redis://:" + password + "@" + r.server.Addr()
 	go r.expire()
 	return r, nil
 }
 
-// URL is where to reach it.
-func (r *Redis) URL() string { return "redis://:" + r.password + "@" + r.server.Addr() }
+// URL is where to reach it, until Close.
+func (r *Redis) URL() string { return r.url }
 
 // expire moves the clock of miniredis along with ours.
 func (r *Redis) expire() {
@@ -50,7 +52,8 @@ func (r *Redis) expire() {
 	}
 }
 
-// Close stops it.
+// Close stops it, cuts its connections and waits until they have ended. Call it
+// once.
 func (r *Redis) Close() {
 	close(r.stop)
 	<-r.stopped
