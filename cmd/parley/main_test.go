@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -73,12 +74,12 @@ func TestHelpAndVersion(t *testing.T) {
 
 // All wrong settings are named at once, wherever they come from.
 func TestWrongSettings(t *testing.T) {
-	_, errs, code := program(t, []string{"PARLEY_RATE=fast", "REDIS_URL=redis://user:hunter2@host:x/"},
-		"--listen=nowhere", "--ping-interval=-1s", "--no-such-flag", "extra", "--log-format=xml")
+	_, errs, code := program(t, []string{"PARLEY_RATE=fast", "REDIS_URL=redis://user:hunter2/with%zz@host:x/"},
+		"--listen=nowhere", "--redis-ur", "redis://:hunter2@host", "--ping-interval=-1s", "--no-such-flag", "extra", "--log-format=xml")
 	if code != exitUsage {
 		t.Errorf("exit %d, want %d", code, exitUsage)
 	}
-	for _, want := range []string{"PARLEY_RATE", "REDIS_URL", "--listen", "--ping-interval", "no-such-flag", `"extra"`, "--log-format"} {
+	for _, want := range []string{"PARLEY_RATE", "REDIS_URL", "--listen", "--ping-interval", "no-such-flag", "--log-format"} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("%s is not named in:\n%s", want, errs)
 		}
@@ -211,6 +212,40 @@ func TestDrain(t *testing.T) {
 	if strings.Contains(s.log.String(), "DATA RACE") {
 		t.Error(s.log)
 	}
+}
+
+// Plain requests that do not end neither hold up the drain nor the exit.
+func TestDrainBesideSlowRequests(t *testing.T) {
+	s := start(t, "--drain-delay=0s", "--drain-window=500ms")
+	for _, slow := range []string{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", "GET / HTTP/1.1\r\nHost:"} {
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, slow); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, _, err := websocket.Dial(t.Context(), "ws://"+s.addr+"/v1/texto", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	began := time.Now()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil; {
+		_, _, err = c.Read(t.Context())
+	}
+	if websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+		t.Errorf("closed with %v, want 1012", err)
+	}
+	if code := s.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d\n%s", code, s.log)
+	}
+	t.Logf("drained in %s", time.Since(began))
 }
 
 func TestSecondSignal(t *testing.T) {

@@ -82,7 +82,7 @@ func TestEverySetting(t *testing.T) {
 		"listen":                 {"x", "1.2.3.4", ":99999", ":http"},
 		"redis-url":              {"http://x", "redis://h:port", "redis://h/notanumber"},
 		"node-name":              {"a b", "ä", strings.Repeat("x", 65)},
-		"allowed-origins":        {"[", "example.com/path", "https://a/b"},
+		"allowed-origins":        {"example.com/path", "https://a/b"},
 		"max-message-bytes":      {"-1", "1.5", "64K", "1073741825"},
 		"rate":                   {"-1", "NaN", "x", "Inf"},
 		"idle-timeout":           {"5", "-5m", "x"},

@@ -30,7 +30,9 @@ func stream(a, b *client, stop <-chan struct{}, acked *[]int) {
 			case <-stop:
 				return
 			case <-a.gone:
-				return
+				if a.outcome(id) == "" {
+					return
+				}
 			case <-time.After(time.Millisecond):
 			}
 		}
@@ -58,14 +60,16 @@ func TestFleet(t *testing.T) {
 		from, to *client
 		acked    []int
 	}
-	var safe, others []*pair
+	var safe, leaving, others []*pair
 	for range pairs {
 		safe = append(safe, &pair{from: dial(t, stays.addr), to: dial(t, stays.addr)})
 		others = append(others,
 			&pair{from: dial(t, killed.addr), to: dial(t, stays.addr)},
 			&pair{from: dial(t, stays.addr), to: dial(t, drained.addr)},
 			&pair{from: dial(t, drained.addr), to: dial(t, killed.addr)})
+		leaving = append(leaving, &pair{from: dial(t, drained.addr), to: dial(t, stays.addr)})
 	}
+	others = append(others, leaving...)
 	stop := make(chan struct{})
 	var streams sync.WaitGroup
 	for _, p := range append(append([]*pair(nil), safe...), others...) {
@@ -120,8 +124,8 @@ func TestFleet(t *testing.T) {
 			}
 		}
 	}
-	if n != 2*pairs {
-		t.Errorf("%d clients were on the drained node, want %d", n, 2*pairs)
+	if n != 3*pairs {
+		t.Errorf("%d clients were on the drained node, want %d", n, 3*pairs)
 	}
 	t.Logf("%d clients closed from %s to %s after SIGTERM", n, first.Sub(began), last.Sub(began))
 	if spread := last.Sub(first); spread < 500*time.Millisecond {
@@ -142,6 +146,11 @@ func TestFleet(t *testing.T) {
 		})
 		if fmt.Sprint(got[:len(want)]) != fmt.Sprint(want) || len(got) > len(want)+1 {
 			t.Errorf("pair %d: %d acknowledged, %d delivered, or not in order", i, len(want), len(got))
+		}
+	}
+	for _, p := range leaving { // what a client had sent before it was sent away was answered
+		if got := p.to.from(p.from.id); len(got) != len(p.acked) {
+			t.Errorf("%d messages delivered from the drained node, %d acknowledged", len(got), len(p.acked))
 		}
 	}
 	for _, p := range others { // whatever came, came once and in order
