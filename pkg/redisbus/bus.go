@@ -60,13 +60,15 @@ type Bus struct {
 	sub     *redis.Client
 	lane    *lane
 	table   *table
-	gate    dialGate
+	dials   dialPermit
+	started time.Time
 
-	started    time.Time
-	complained time.Time     // about an unreadable message; owned by the receiver
-	heard      atomic.Int64  // when the canary last came, ns since started; 0: never
-	connected  atomic.Bool   // the subscriber connection stands
-	attached   chan struct{} // a subscriber connection was made: sing at once
+	heard     atomic.Int64  // when the canary last came, ns since started; 0: never
+	connected atomic.Bool   // the subscriber connection stands
+	attached  chan struct{} // a subscriber connection was made: sing at once
+
+	// Owned by the receiver.
+	complained time.Time // about an unreadable message
 }
 
 var _ relay.Broker = (*Bus)(nil)
@@ -98,7 +100,7 @@ func New(o Options) (*Bus, error) {
 	b.pub = redis.NewClient(&pub)
 	sub := *options
 	sub.ClientName += "-sub"
-	sub.Dialer = b.gate.dialer(dial, sub.TLSConfig)
+	sub.Dialer = b.dials.dialer(dial, sub.TLSConfig)
 	b.sub = redis.NewClient(&sub)
 	hearing := newGate()
 	b.lane = newLane(b.pub, b.metrics, hearing)
@@ -160,18 +162,18 @@ func (b *Bus) sing(ctx context.Context) {
 	}
 }
 
-// dialGate lets the subscriber client dial once for each time it is armed. The
+// dialPermit lets the subscriber client dial once for each time it is armed. The
 // library's PubSub reconnects by itself and subscribes to everything in one
 // command; here the receiver decides when to connect, and the table subscribes
 // in batches, so that the library's own attempts are refused.
-type dialGate struct {
+type dialPermit struct {
 	armed atomic.Bool
 	conn  atomic.Pointer[idleConn] // the connection that was dialled last
 }
 
 var errNotArmed = errors.New("subscriber connection lost")
 
-func (g *dialGate) dialer(dial dialFunc, tlsConfig *tls.Config) dialFunc {
+func (g *dialPermit) dialer(dial dialFunc, tlsConfig *tls.Config) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !g.armed.CompareAndSwap(true, false) {
 			return nil, errNotArmed
@@ -195,7 +197,7 @@ func (g *dialGate) dialer(dial dialFunc, tlsConfig *tls.Config) dialFunc {
 
 // hangUp closes the connection that was dialled last, in whatever state it is;
 // the library's Close would wait for a handshake under way.
-func (g *dialGate) hangUp() {
+func (g *dialPermit) hangUp() {
 	if c := g.conn.Load(); c != nil {
 		_ = c.Close() // may have been closed
 	}

@@ -174,6 +174,37 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	})
 }
 
+// What a node's own clients send while its subscriber connection is broken waits
+// until all its topics are subscribed again: it is late, not lost.
+func TestOwnMessagesWaitForTheSubscriberConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *memoryRedis, b *Bus, heard *times) {
+		var topics []relay.Topic
+		for i := range 1000 {
+			topics = append(topics, relay.Topic(fmt.Sprint("client/", i)))
+		}
+		mustSubscribe(t, b, append(topics, "client/a")...)
+		for i := range 10 {
+			r.cutSubscribers(t)
+			synctest.Wait() // the node has noticed
+			if b.Ready() == nil {
+				t.Error("ready without a subscriber connection")
+			}
+			took, err := publish(t, b)
+			if err != nil {
+				t.Fatalf("Publish: %v after %v", err, took)
+			}
+			synctest.Wait()
+			if n, gaps := heard.counts(); n != i+1 || gaps != (i+1)*(len(topics)+1) {
+				t.Errorf("%d messages of %d came after %d gaps", n, i+1, gaps)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := testCounter(t, b.metrics.reconnects); n != 10 {
+			t.Errorf("%v reconnects, want 10", n)
+		}
+	})
+}
+
 // While Redis is away the node tries again and again, at a pace that harms
 // nobody, and it is back within two seconds.
 func TestPaceOfReconnecting(t *testing.T) {

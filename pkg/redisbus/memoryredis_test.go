@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -109,6 +110,22 @@ func (r *memoryRedis) silence() {
 	}
 }
 
+// cutSubscribers closes the connections over which somebody subscribed.
+func (r *memoryRedis) cutSubscribers(t *testing.T) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cut := 0
+	for _, s := range r.silent {
+		if s.subscribed.Load() && s.Conn.Close() == nil {
+			cut++
+		}
+	}
+	if cut == 0 {
+		t.Error("nobody to cut off")
+	}
+}
+
 // called is how often Redis has seen a command.
 func (r *memoryRedis) called(cmd string) int {
 	r.mu.Lock()
@@ -119,7 +136,8 @@ func (r *memoryRedis) called(cmd string) int {
 // silencer is a connection that can fall silent.
 type silencer struct {
 	net.Conn
-	on atomic.Bool
+	on         atomic.Bool
+	subscribed atomic.Bool
 }
 
 func (s *silencer) Read(p []byte) (int, error) {
@@ -134,6 +152,9 @@ func (s *silencer) Read(p []byte) (int, error) {
 func (s *silencer) Write(p []byte) (int, error) {
 	if s.on.Load() {
 		return len(p), nil
+	}
+	if bytes.Contains(p, []byte("\r\nsubscribe\r\n")) {
+		s.subscribed.Store(true)
 	}
 	return s.Conn.Write(p)
 }

@@ -51,10 +51,10 @@ func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
 // receiveOnce connects, has everything subscribed again, and reads until the
 // connection breaks or the canary falls silent.
 func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
-	b.gate.armed.Store(true)
-	defer b.gate.armed.Store(false)
+	b.dials.armed.Store(true)
+	defer b.dials.armed.Store(false)
 	conn := b.sub.Subscribe(ctx)
-	stop := context.AfterFunc(ctx, b.gate.hangUp)
+	stop := context.AfterFunc(ctx, b.dials.hangUp)
 	defer func() {
 		b.table.detach()
 		stop()
@@ -66,7 +66,7 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	if _, err := conn.ReceiveTimeout(ctx, dialTimeout); err != nil {
 		return fmt.Errorf("subscribing to the node's own channel: %w", err)
 	}
-	b.gate.conn.Load().beforeRead = func() error {
+	b.dials.conn.Load().beforeRead = func() error {
 		r.Flush()
 		return b.checkCanary()
 	}
