@@ -29,6 +29,16 @@ func TestPeerCloses(t *testing.T) {
 	}
 }
 
+// A reason that is no text is not sent back.
+func TestPeerClosesWithGarbage(t *testing.T) {
+	f := newFixture(t, Config{}, funcs{}).listen()
+	p := f.connect(t)
+	p.send(opClose, closePayload(1000, "caf\xe9"))
+	p.want(opClose, closePayload(1000, ""))
+	p.wantEOF()
+	f.wantEnded(ReasonClient)
+}
+
 func TestPeerVanishes(t *testing.T) {
 	f := newFixture(t, Config{}, funcs{message: echo}).listen()
 	for name, last := range map[string][]byte{

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
 
 // readBytes is the size of the buffers that the network is read into. They are
@@ -134,14 +135,19 @@ func (c *Conn) writeReady(fd uintptr) bool {
 
 // Write takes a control frame from the library, always a whole one.
 func (t transport) Write(p []byte) (int, error) {
-	c := t.Conn
+	c, n := t.Conn, len(p)
 	if Opcode(p[0]&0x0f) == opClose {
 		c.closing.Store(true)
+		const reason = 2 + 2 // after the header and the code
+		if len(p) > reason && !utf8.Valid(p[reason:]) {
+			// The client's own, sent back, which must be text. Its code will do.
+			p = append([]byte{p[0], 2}, p[2:reason]...)
+		}
 		c.loop.postBytes(evClose, c, p)
 	} else {
 		c.loop.postBytes(evFrames, c, p)
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // Close does nothing: the reader sees the library end, and then has the loop
