@@ -63,10 +63,11 @@ type fixture struct {
 	group   *Group
 	metrics *Metrics
 	sockets *Sockets
-	handler funcs        // of every connection
-	opened  chan *Conn   // each connection, when it opens
-	ended   chan ended   // and when it has closed
-	server  *http.Server // of listen
+	handler funcs                // of every connection
+	wrap    func(*funcs) Handler // makes it another handler; nil: none
+	opened  chan *Conn           // each connection, when it opens
+	ended   chan ended           // and when it has closed
+	server  *http.Server         // of listen
 	addr    string
 }
 
@@ -99,6 +100,9 @@ func (f *fixture) newHandler(c *Conn) Handler {
 			closed(c, r)
 		}
 		f.ended <- ended{c, r}
+	}
+	if f.wrap != nil {
+		return f.wrap(&h)
 	}
 	return &h
 }
