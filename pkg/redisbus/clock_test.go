@@ -22,30 +22,30 @@ func TestAnswerWithinTwoSeconds(t *testing.T) {
 	refused := errors.New("connection refused")
 	for _, state := range []struct {
 		name  string
-		enter func(*memoryRedis)
+		enter func(*testing.T, *memoryRedis)
 	}{
-		{"silent", (*memoryRedis).freeze},
-		{"cut off", func(r *memoryRedis) { r.silence(); r.setDialer(hang) }},
-		{"cut off one way", func(r *memoryRedis) { r.silence(); r.freeze() }},
-		{"refusing", func(r *memoryRedis) {
-			r.server.Close()
+		{"silent", func(_ *testing.T, r *memoryRedis) { r.freeze() }},
+		{"cut off", func(_ *testing.T, r *memoryRedis) { r.silence(); r.setDialer(hang) }},
+		{"cut off one way", func(_ *testing.T, r *memoryRedis) { r.silence(); r.freeze() }},
+		{"refusing", func(t *testing.T, r *memoryRedis) {
+			r.cut(t, true)
 			r.setDialer(func(context.Context, string, string) (net.Conn, error) { return nil, refused })
 		}},
-		{"closing at once", func(r *memoryRedis) {
-			r.server.Close()
+		{"closing at once", func(t *testing.T, r *memoryRedis) {
+			r.cut(t, true)
 			r.setDialer(func(context.Context, string, string) (net.Conn, error) {
 				a, b := net.Pipe()
 				return a, b.Close()
 			})
 		}},
-		{"unreachable", func(r *memoryRedis) { r.server.Close(); r.setDialer(hang) }},
-		{"babbling", func(r *memoryRedis) { r.server.Close(); r.setDialer(babble) }},
+		{"unreachable", func(t *testing.T, r *memoryRedis) { r.cut(t, true); r.setDialer(hang) }},
+		{"babbling", func(t *testing.T, r *memoryRedis) { r.cut(t, true); r.setDialer(babble) }},
 	} {
 		t.Run(state.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *memoryRedis, b *Bus, _ *times) {
 				mustSubscribe(t, b, "client/a")
 				mustPublish(t, b)
-				state.enter(r)
+				state.enter(t, r)
 				var wg sync.WaitGroup
 				var longest atomic.Int64
 				// One every 50 ms for ten seconds, answered or not.
@@ -184,7 +184,7 @@ func TestOwnMessagesWaitForTheSubscriberConnection(t *testing.T) {
 		}
 		mustSubscribe(t, b, append(topics, "client/a")...)
 		for i := range 10 {
-			r.cutSubscribers(t)
+			r.cut(t, false)
 			synctest.Wait() // the node has noticed
 			if b.Ready() == nil {
 				t.Error("ready without a subscriber connection")
@@ -212,7 +212,7 @@ func TestPaceOfReconnecting(t *testing.T) {
 		mustSubscribe(t, b, "client/a")
 		mustPublish(t, b)
 		r.setDialer(func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") })
-		r.server.Close()
+		r.cut(t, true)
 		time.Sleep(5 * time.Second) // the pauses have their full length
 		before := r.dials.Load()
 		const minute = 60

@@ -67,11 +67,9 @@ func (r *memoryRedis) dial(ctx context.Context, network, addr string) (net.Conn,
 	if dialer != nil {
 		return dialer(ctx, network, addr)
 	}
-	nc, err := r.server.Dial()
-	if err != nil {
-		return nil, err
-	}
-	s := &silencer{Conn: nc}
+	ours, theirs := net.Pipe()
+	r.server.Server().ServeConn(newBuffered(theirs))
+	s := &silencer{Conn: ours}
 	r.mu.Lock()
 	r.silent = append(r.silent, s)
 	r.mu.Unlock()
@@ -110,14 +108,15 @@ func (r *memoryRedis) silence() {
 	}
 }
 
-// cutSubscribers closes the connections over which somebody subscribed.
-func (r *memoryRedis) cutSubscribers(t *testing.T) {
+// cut closes the connections made so far, or only those over which somebody
+// subscribed.
+func (r *memoryRedis) cut(t *testing.T, all bool) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	cut := 0
 	for _, s := range r.silent {
-		if s.subscribed.Load() && s.Conn.Close() == nil {
+		if (all || s.subscribed.Load()) && s.Conn.Close() == nil {
 			cut++
 		}
 	}
@@ -131,6 +130,46 @@ func (r *memoryRedis) called(cmd string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.calls[cmd]
+}
+
+// buffered is a connection whose writes do not wait for the reader, as a real
+// server's do not.
+type buffered struct {
+	net.Conn
+	out    chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newBuffered(nc net.Conn) *buffered {
+	b := &buffered{Conn: nc, out: make(chan []byte, 1<<12), closed: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case <-b.closed:
+				return
+			case p := <-b.out:
+				if _, err := nc.Write(p); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	return b
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	select {
+	case <-b.closed:
+		return 0, net.ErrClosed
+	case b.out <- bytes.Clone(p):
+		return len(p), nil
+	}
+}
+
+func (b *buffered) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Conn.Close()
 }
 
 // silencer is a connection that can fall silent.
