@@ -386,7 +386,7 @@ func (p *peer) wantClose(code int, text string) {
 // wantEOF reads the end of the stream, and closes.
 func (p *peer) wantEOF() {
 	p.t.Helper()
-	if f, err := readFrame(p.r); err != io.EOF {
+	if f, err := readFrame(p.r); !errors.Is(err, io.EOF) {
 		p.t.Fatalf("got %v, %v, want the end of the stream", f, err)
 	}
 	_ = p.nc.Close()
