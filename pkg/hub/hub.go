@@ -121,7 +121,8 @@ func (h *Hub) remove(t relay.Topic, s Subscriber) {
 }
 
 // Dispatch implements relay.Receiver: every loop with subscribers of the topic
-// gets the message. It allocates nothing once the loops' queues have grown.
+// gets the message, and it waits while one of them is far behind. It allocates
+// nothing once the loops' queues have grown.
 func (h *Hub) Dispatch(m relay.Message) {
 	h.mu.RLock()
 	if e := h.topics[m.Topic]; e != nil {

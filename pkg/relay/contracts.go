@@ -50,7 +50,9 @@ type Broker interface {
 	Run(ctx context.Context, r Receiver) error
 }
 
-// Receiver takes what the bus receives. None of its methods may block.
+// Receiver takes what the bus receives. None of its methods waits for a client;
+// Dispatch may wait while this node has far more to deliver than it can keep up
+// with.
 type Receiver interface {
 	// Dispatch hands over one message. Messages of one topic come in the order
 	// in which Redis took them.

@@ -28,12 +28,13 @@ func testAnswers(t *testing.T, f *fleet) {
 	for k := range topics {
 		to.subscribe(name(k))
 	}
-	ledger := new(Ledger)
+	ledger := windowed()
 	enqueue := func(first, n int) {
 		var wg sync.WaitGroup
 		for k := range topics {
 			wg.Go(func() {
 				for i := first; i < first+n; i++ {
+					ledger.Window <- struct{}{}
 					from.Enqueue(relay.Message{Topic: name(k), Body: fmt.Append(nil, i)}, relay.Retention{}, ledger, Numbered(k, i))
 				}
 			})
