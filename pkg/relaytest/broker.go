@@ -18,10 +18,12 @@ type Backend struct {
 	Down func()
 }
 
-// Broker checks what relay.Broker promises, in parts that run in parallel. Each
-// part gets a Backend of its own from start, which sees by Cleanup to its end.
+// Broker checks what relay.Broker promises, in parts, most of which run in
+// parallel. Each part gets a Backend of its own from start, which sees by Cleanup
+// to its end.
 func Broker(t *testing.T, start func(testing.TB) Backend) {
 	NoLeaks(t)
+	t.Run("Overload", func(t *testing.T) { testOverload(t, &fleet{t: t, Backend: start(t)}) }) // takes all there is
 	for _, part := range []struct {
 		name string
 		test func(*testing.T, *fleet)
@@ -36,7 +38,6 @@ func Broker(t *testing.T, start func(testing.TB) Backend) {
 		{"QuickResubscription", testResubscription},
 		{"Answers", testAnswers},
 		{"RedisAway", testAway},
-		{"Overload", testOverload},
 		{"End", testEnd},
 		{"EndWithoutRedis", testEndWithoutRedis},
 	} {

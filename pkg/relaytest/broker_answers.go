@@ -28,34 +28,37 @@ func testAnswers(t *testing.T, f *fleet) {
 	for k := range topics {
 		to.subscribe(name(k))
 	}
-	ledger := windowed()
-	enqueue := func(first, n int) {
+	enqueue := func(ledger *Ledger, first, n int) {
 		var wg sync.WaitGroup
 		for k := range topics {
 			wg.Go(func() {
 				for i := first; i < first+n; i++ {
-					ledger.Window <- struct{}{}
+					if ledger.Window != nil {
+						ledger.Window <- struct{}{}
+					}
 					from.Enqueue(relay.Message{Topic: name(k), Body: fmt.Append(nil, i)}, relay.Retention{}, ledger, Numbered(k, i))
 				}
 			})
 		}
 		wg.Wait()
 	}
-	enqueue(0, each)
+	ledger := windowed()
+	enqueue(ledger, 0, each)
 	Eventually(t, "every message is answered", func() bool { return ledger.Len() == topics*each })
 	answered(t, ledger, topics, each)
 	for k := range topics {
 		to.await(name(k), each)
 	}
 
-	// The next ones go out while Redis goes away.
+	// The next ones go out while Redis goes away, and none waits for another.
+	ledger = new(Ledger)
 	var wg sync.WaitGroup
-	wg.Go(func() { enqueue(each, each) })
-	to.await(name(0), each+1)
+	wg.Go(func() { enqueue(ledger, 0, each) })
+	Eventually(t, "messages are answered", func() bool { return ledger.Len() > 0 })
 	f.Down()
 	wg.Wait()
-	enqueue(2*each, each)
-	Eventually(t, "every message is answered", func() bool { return ledger.Len() == 3*topics*each })
+	enqueue(ledger, each, each)
+	Eventually(t, "every message is answered", func() bool { return ledger.Len() == 2*topics*each })
 	next := make([]int, topics)
 	failed := 0
 	for _, a := range ledger.Answers() {
@@ -83,7 +86,7 @@ func testAway(t *testing.T, f *fleet) {
 	m.publish("client/a", "there")
 	f.Down()
 	var longest atomic.Int64
-	for range 3 { // as its connections break, and with none
+	for range 2 { // as its connections break, and with none
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {

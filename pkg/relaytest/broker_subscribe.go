@@ -129,16 +129,12 @@ func testResubscription(t *testing.T, f *fleet) {
 				// order, so that some always come when their topic goes.
 				began := time.Now()
 				for i, c := range all[w] {
-					for time.Since(began) < away*time.Duration(i)/clients {
-						from.publish("client/pause", "")
-					}
+					time.Sleep(time.Until(began.Add(away * time.Duration(i) / clients)))
 					to.Unsubscribe(c.topic)
 					c.left = time.Now()
 				}
 				for _, c := range all[w] {
-					for time.Since(c.left) < away {
-						from.publish("client/pause", "")
-					}
+					time.Sleep(time.Until(c.left.Add(away)))
 					comeBack(c)
 				}
 			}
