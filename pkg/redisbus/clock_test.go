@@ -174,6 +174,58 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	})
 }
 
+// A connection is replaced too when only the canary is lost, though other
+// messages come.
+func TestCanaryAloneIsMissed(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *memoryRedis, b *Bus, heard *times) {
+		mustSubscribe(t, b, "client/a")
+		mustPublish(t, b)
+		r.lose(b.canary)
+		began := time.Now()
+		for {
+			if _, gaps := heard.counts(); gaps > 0 {
+				break
+			}
+			if time.Since(began) > 10*time.Second {
+				t.Fatal("not replaced")
+			}
+			mustPublish(t, b)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(began); took < 2*time.Second || took > 4*time.Second {
+			t.Errorf("replaced after %v", took)
+		}
+		if err := b.Ready(); err == nil {
+			t.Error("ready, though the node does not hear itself")
+		}
+	})
+}
+
+// A Subscribe that was abandoned before Redis answered, and a later one of the
+// same topic: the late answer to the first must not be taken for an answer to
+// something that Redis has yet to do.
+func TestLateConfirmation(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *memoryRedis, b *Bus, heard *times) {
+		mustSubscribe(t, b, "client/b") // the connection stands
+		r.delay("SUBSCRIBE", 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := b.Subscribe(ctx, "client/a"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("error = %v, want that of the deadline", err)
+		}
+		time.Sleep(1500 * time.Millisecond) // longer than an unwanted topic is held
+		mustSubscribe(t, b, "client/a")
+		const messages = 300
+		for range messages { // for longer than any SUBSCRIBE takes
+			mustPublish(t, b)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n, _ := heard.counts(); n != messages {
+			t.Errorf("%d messages came of %d published after Subscribe had returned", n, messages)
+		}
+	})
+}
+
 // What a node's own clients send while its subscriber connection is broken waits
 // until all its topics are subscribed again: it is late, not lost.
 func TestOwnMessagesWaitForTheSubscriberConnection(t *testing.T) {

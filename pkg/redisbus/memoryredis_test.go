@@ -28,10 +28,12 @@ type memoryRedis struct {
 	frozen chan struct{} // not nil: no command is answered until it is closed
 	silent []*silencer   // every connection
 	calls  map[string]int
+	slow   map[string]time.Duration // by command
+	drop   string                   // a channel
 }
 
 func newMemoryRedis(t *testing.T) *memoryRedis {
-	r := &memoryRedis{server: miniredis.NewMiniRedis(), calls: map[string]int{}}
+	r := &memoryRedis{server: miniredis.NewMiniRedis(), calls: map[string]int{}, slow: map[string]time.Duration{}}
 	first, err := r.server.Dial() // starts it
 	if err != nil {
 		t.Fatal(err)
@@ -47,15 +49,35 @@ func newMemoryRedis(t *testing.T) *memoryRedis {
 	return r
 }
 
-func (r *memoryRedis) beforeCommand(_ *server.Peer, cmd string, _ ...string) bool {
+func (r *memoryRedis) beforeCommand(c *server.Peer, cmd string, args ...string) (done bool) {
 	r.mu.Lock()
-	frozen := r.frozen
+	frozen, slow, drop := r.frozen, r.slow[cmd], r.drop
 	r.calls[cmd]++
 	r.mu.Unlock()
 	if frozen != nil {
 		<-frozen
 	}
+	time.Sleep(slow)
+	if cmd == "PUBLISH" && drop != "" && len(args) > 0 && args[0] == drop {
+		c.WriteInt(0)
+		return true
+	}
 	return false
+}
+
+// delay has a command take that long from now on, for the connection that it
+// came over.
+func (r *memoryRedis) delay(cmd string, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slow[cmd] = d
+}
+
+// lose has what is published to a channel from now on reach nobody.
+func (r *memoryRedis) lose(channel string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop = channel
 }
 
 // dial is the Options.dial of a bus on this Redis.

@@ -77,6 +77,9 @@ func testContent(t *testing.T, f *fleet) {
 		given := sent[i]
 		given.Body = slices.Clone(given.Body)
 		m.Enqueue(given, relay.Retention{}, ledger, Numbered(0, i))
+		if !bytes.Equal(given.Body, sent[i].Body) {
+			t.Errorf("Enqueue changed the body of message %d", i)
+		}
 		clear(given.Body) // the caller's again
 	}
 	began := time.Now()
