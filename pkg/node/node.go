@@ -169,8 +169,12 @@ func (n *Node) InternalAddr() net.Addr {
 // Run serves until ctx ends, then drains and returns. When cut ends it stops at
 // once; it may be nil. An error means that the node could not go on.
 func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
+	redis := "external"
+	if n.redis != nil {
+		redis = "embedded"
+	}
 	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
-		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "embedded redis", n.redis != nil)
+		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", redis)
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	defer func() {
