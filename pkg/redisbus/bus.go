@@ -94,6 +94,7 @@ func New(o Options) (*Bus, error) {
 	dial := dialFunc((&net.Dialer{Timeout: dialTimeout}).DialContext)
 	pub := *options
 	pub.PoolSize = 4
+	pub.ReadTimeout = publishTimeout // the deadline of a pipeline is what counts
 	if o.dial != nil {
 		dial, pub.Dialer = o.dial, o.dial
 	}
