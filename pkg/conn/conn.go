@@ -56,6 +56,7 @@ type Conn struct {
 	heard     atomic.Int64 // when the peer was last heard, Group.Now
 	reason    atomic.Uint32
 	closing   atomic.Bool // what the client sends is of no interest any more
+	handling  atomic.Bool // the reader is handling a message
 	lingering atomic.Bool // the reader discards, until the peer goes
 
 	// Owned by the reader.
@@ -114,10 +115,11 @@ func (c *Conn) drain() {
 }
 
 // Answered is to be called when an Answerer has fewer unanswered messages than
-// before, after the answer was sent. It never blocks.
+// before, after the answer was sent.
 func (c *Conn) Answered() {
 	if c.closing.Load() {
 		c.loop.post(event{kind: evDrain, conn: c})
+		c.loop.Flush()
 	}
 }
 
@@ -265,8 +267,10 @@ func (c *Conn) drained() {
 	if c.restart == 0 {
 		c.restart = now + int64(drainWait)
 	}
-	if c.answers == nil || c.answers.Unanswered() == 0 || now >= c.restart {
-		c.appendLast(appendClose(nil, CodeRestart, "service restart"))
+	waiting := c.handling.Load() || c.answers != nil && c.answers.Unanswered() > 0 // in this order
+	if !waiting || now >= c.restart {
+		// Through the queue, where the last answers may still be.
+		c.loop.postOwn(evClose, c, appendClose(nil, CodeRestart, "service restart"))
 	}
 }
 

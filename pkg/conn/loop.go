@@ -146,11 +146,24 @@ func (l *Loop) postBytes(kind eventKind, c *Conn, b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.admit(len(b)) {
-		from := len(l.arena)
-		l.arena = append(l.arena, b...)
-		l.queue = append(l.queue, event{kind: kind, conn: c, from: from, to: len(l.arena)})
-		l.size.Store(int32(len(l.queue)))
+		l.add(kind, c, b)
 	}
+}
+
+// postOwn is postBytes for the loop itself, which must not wait for room.
+func (l *Loop) postOwn(kind eventKind, c *Conn, b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes += len(b)
+	l.add(kind, c, b)
+}
+
+// add is called with mu held.
+func (l *Loop) add(kind eventKind, c *Conn, b []byte) {
+	from := len(l.arena)
+	l.arena = append(l.arena, b...)
+	l.queue = append(l.queue, event{kind: kind, conn: c, from: from, to: len(l.arena)})
+	l.size.Store(int32(len(l.queue)))
 }
 
 // snapshot returns the loop's connections at this moment.

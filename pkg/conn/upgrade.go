@@ -142,8 +142,8 @@ func (c *Conn) read(h Handler) {
 			buf := messageBuffers.Get().(*[]byte)
 			var data []byte
 			data, err = readMessage(r, (*buf)[:0])
-			if err == nil && !c.closing.Load() {
-				h.Message(data)
+			if err == nil {
+				c.handle(h, data)
 			}
 			if cap(data) <= maxPooledMessage {
 				*buf = data
@@ -155,6 +155,17 @@ func (c *Conn) read(h Handler) {
 			return
 		}
 	}
+}
+
+// handle hands a message to the handler, unless the connection is closing. Who
+// sees closing set and handling not set knows that no message is handled any more.
+func (c *Conn) handle(h Handler, data []byte) {
+	c.handling.Store(true)
+	if !c.closing.Load() {
+		h.Message(data)
+	}
+	c.handling.Store(false)
+	c.Answered() // a drain may have waited for this
 }
 
 // messageBuffers hold one message each while it is handled.
