@@ -81,7 +81,8 @@ type Conn struct {
 }
 
 // Send queues a copy of finished frames (see AppendFrame), to go out at the next
-// Flush or before. It never blocks, and may be called from any goroutine.
+// Flush or before. It waits for no client, only, as Loop.Post does, for a loop that
+// is far behind; so it may be called from any goroutine but a loop's.
 func (c *Conn) Send(frames []byte) { c.loop.postBytes(evFrames, c, frames) }
 
 // Flush has what was sent go out. It never blocks.
@@ -95,7 +96,7 @@ func (c *Conn) Now() int64 { return c.group.Now() }
 
 // Close sends a close frame after all that was sent before, and ends the
 // connection when the peer has answered it, or after five seconds. Only the
-// first reason counts. It never blocks, and may be called from any goroutine.
+// first reason counts. It may be called like Send.
 func (c *Conn) Close(code int, text string, r Reason) {
 	c.blame(r)
 	c.closing.Store(true)
@@ -106,7 +107,7 @@ func (c *Conn) Close(code int, text string, r Reason) {
 
 // drain asks the client to go elsewhere: nothing that it sends any more is looked
 // at, and when what it has sent was answered, or after drainWait, the connection
-// is closed with CodeRestart. It never blocks.
+// is closed with CodeRestart. It may be called like Send.
 func (c *Conn) drain() {
 	c.blame(ReasonDrain)
 	c.closing.Store(true)
@@ -115,7 +116,7 @@ func (c *Conn) drain() {
 }
 
 // Answered is to be called when an Answerer has fewer unanswered messages than
-// before, after the answer was sent.
+// before, after the answer was sent. It may be called like Send.
 func (c *Conn) Answered() {
 	if c.closing.Load() {
 		c.loop.post(event{kind: evDrain, conn: c})

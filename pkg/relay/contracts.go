@@ -13,7 +13,7 @@ type Acker interface {
 	// is refused at once (ErrOverloaded, ErrClosed), before Enqueue returns. A
 	// nil error means that Redis has accepted the message; any other wraps an
 	// error of this package, and then it is not known whether the message went
-	// out. It must not block.
+	// out. It must not wait for a client.
 	Published(t Token, id ID, err error)
 }
 
