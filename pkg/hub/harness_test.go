@@ -88,22 +88,30 @@ func (s *silent) Closed(conn.Reason) {}
 type fakeBus struct {
 	mu         sync.Mutex
 	subscribed map[relay.Topic]int
-	place      relay.ID
+	place      relay.Position
 	err        error
 }
 
-func (b *fakeBus) Subscribe(_ context.Context, topics ...relay.Topic) ([]relay.ID, error) {
+func (b *fakeBus) Subscribe(_ context.Context, topics ...relay.Topic) ([]relay.Position, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
 		return nil, b.err
 	}
-	places := make([]relay.ID, len(topics))
+	places := make([]relay.Position, len(topics))
 	for i, t := range topics {
 		b.subscribed[t]++
 		places[i] = b.place
 	}
 	return places, nil
+}
+
+func (b *fakeBus) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
+	places, err := b.Subscribe(ctx, t)
+	if err != nil {
+		return relay.Position{}, err
+	}
+	return places[0], nil
 }
 
 func (b *fakeBus) Unsubscribe(topics ...relay.Topic) {

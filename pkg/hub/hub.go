@@ -51,17 +51,30 @@ func New(s relay.Subscriptions, loops Flusher) *Hub {
 	return &Hub{subscriptions: s, loops: loops, topics: map[relay.Topic]*entry{}}
 }
 
-// Subscribe has s get the topic's messages. It returns the topic's place once
-// Redis has confirmed the subscription: from then on nothing is missed. On an
-// error s is not subscribed. It must be paired with one Unsubscribe.
-func (h *Hub) Subscribe(ctx context.Context, t relay.Topic, s Subscriber) (relay.ID, error) {
+// Subscribe has s get the topic's messages. It returns once Redis has confirmed
+// the subscription: from then on nothing is missed; see relay.Subscriptions for
+// the position. On an error s is not subscribed. It must be paired with one
+// Unsubscribe.
+func (h *Hub) Subscribe(ctx context.Context, t relay.Topic, s Subscriber) (relay.Position, error) {
 	h.add(t, s)
-	places, err := h.subscriptions.Subscribe(ctx, t)
+	positions, err := h.subscriptions.Subscribe(ctx, t)
 	if err != nil {
 		h.remove(t, s)
-		return relay.ID{}, err
+		return relay.Position{}, err
 	}
-	return places[0], nil
+	return positions[0], nil
+}
+
+// SubscribeNew is Subscribe for a topic whose name was made up just now; see
+// relay.Subscriptions.
+func (h *Hub) SubscribeNew(ctx context.Context, t relay.Topic, s Subscriber) (relay.Position, error) {
+	h.add(t, s)
+	position, err := h.subscriptions.SubscribeNew(ctx, t)
+	if err != nil {
+		h.remove(t, s)
+		return relay.Position{}, err
+	}
+	return position, nil
 }
 
 // Unsubscribe ends a subscription. It never blocks; messages that were

@@ -18,7 +18,7 @@ import (
 // Every subscriber of a topic gets its messages, once, and nobody else does.
 func TestDispatch(t *testing.T) {
 	f := newFixture(t)
-	f.bus.place = relay.ID{Millis: 7, Seq: 1}
+	f.bus.place = relay.Position{Epoch: 5, ID: relay.ID{Millis: 7, Seq: 1}}
 	var a, both, none []*listener
 	for _, loop := range f.loops {
 		for range 3 {
@@ -154,7 +154,7 @@ func TestFailedSubscribe(t *testing.T) {
 	failure := fmt.Errorf("%w: for the test", relay.ErrUnavailable)
 	f.bus.fail(failure)
 	for _, topic := range []relay.Topic{"room/a", "room/b"} {
-		if place, err := f.Subscribe(t.Context(), topic, second); !errors.Is(err, failure) || !place.IsZero() {
+		if place, err := f.Subscribe(t.Context(), topic, second); !errors.Is(err, failure) || place != (relay.Position{}) {
 			t.Errorf("Subscribe(%s) = %v, %v, want the bus's error", topic, place, err)
 		}
 		f.send(topic, "hello")

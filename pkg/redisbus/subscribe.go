@@ -70,7 +70,7 @@ func (t *table) poke() {
 }
 
 // Subscribe implements relay.Subscriptions.
-func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.ID, error) {
+func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.Position, error) {
 	t := b.table
 	w := &waiter{done: make(chan struct{})}
 	t.mu.Lock()
@@ -105,7 +105,16 @@ func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.ID,
 			return nil, fmt.Errorf("%w: subscription not confirmed: %w", relay.ErrUnavailable, ctx.Err())
 		}
 	}
-	return make([]relay.ID, len(topics)), nil
+	return make([]relay.Position, len(topics)), nil
+}
+
+// SubscribeNew implements relay.Subscriptions.
+func (b *Bus) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
+	places, err := b.Subscribe(ctx, t)
+	if err != nil {
+		return relay.Position{}, err
+	}
+	return places[0], nil
 }
 
 // abandon takes back a Subscribe whose caller has stopped waiting.

@@ -33,10 +33,16 @@ type Publisher interface {
 // Subscriptions tells the bus which topics this node wants to hear.
 type Subscriptions interface {
 	// Subscribe returns once Redis has confirmed every topic: what is published
-	// from then on reaches the receiver. The result has each topic's place at
-	// that moment, zero where nothing is kept. Subscriptions are counted: each
-	// successful Subscribe needs one Unsubscribe. On an error none was made.
-	Subscribe(ctx context.Context, topics ...Topic) ([]ID, error)
+	// from then on reaches the receiver. The result has a position of each topic
+	// that was its last one when Subscribe was called, or later; History.Since
+	// that position, read now, and what reaches the receiver overlap without a
+	// hole. Subscriptions are counted: each successful Subscribe needs one
+	// Unsubscribe. On an error none was made.
+	Subscribe(ctx context.Context, topics ...Topic) ([]Position, error)
+	// SubscribeNew is Subscribe for a topic to which nobody can have published,
+	// because its name was made up just now: it costs Redis the subscription and
+	// nothing else. The position's ID is zero.
+	SubscribeNew(ctx context.Context, t Topic) (Position, error)
 	// Unsubscribe never blocks. Messages may still arrive for a while.
 	Unsubscribe(topics ...Topic)
 }
@@ -46,7 +52,8 @@ type Broker interface {
 	Publisher
 	Subscriptions
 	// Run receives until ctx ends, reconnecting as often as it takes, and then
-	// returns nil. It calls r from one goroutine. Call it once.
+	// returns nil. It calls r for one topic from one goroutine at a time, and for
+	// different topics from several. Call it once.
 	Run(ctx context.Context, r Receiver) error
 }
 
@@ -57,8 +64,8 @@ type Receiver interface {
 	// Dispatch hands over one message. Messages of one topic come in the order
 	// in which Redis took them.
 	Dispatch(m Message)
-	// Gap tells that messages of the topic may have been missed, before
-	// anything newer is dispatched.
+	// Gap tells that messages of the topic may have been missed that cannot be
+	// read from its history either, before anything newer is dispatched.
 	Gap(t Topic)
 	// Flush is called when no more input is at hand, and from time to time
 	// while there is: what was dispatched should go out now. It is also called
@@ -66,11 +73,24 @@ type Receiver interface {
 	Flush()
 }
 
-// History reads the kept messages of a topic.
+// Page is a part of a topic's history.
+type Page struct {
+	Messages []Message // oldest first
+	// Complete tells that no message is missing from the position that was asked
+	// for up to the last of Messages. False when that is not known for sure.
+	Complete bool
+	// Position is where the page ends: what to ask for the next one with.
+	Position Position
+	More     bool // there is a next page
+}
+
+// History reads the kept messages of topics.
 type History interface {
-	// Since returns up to n messages after the given place, oldest first, and
-	// whether nothing between that place and the first of them is missing.
-	Since(ctx context.Context, t Topic, after ID, n int) (messages []Message, complete bool, err error)
+	// Since returns up to n messages after a position, in one read. When the
+	// position is not covered any more, it returns the oldest ones that are kept
+	// after it and Complete is false. It waits while this node does not hear
+	// Redis, as long as ctx allows; errors wrap ErrUnavailable.
+	Since(ctx context.Context, t Topic, after Position, n int) (Page, error)
 	// Before returns up to n messages before the given place, newest first
 	// (from the newest one when it is zero), and whether older ones exist.
 	Before(ctx context.Context, t Topic, before ID, n int) (messages []Message, more bool, err error)

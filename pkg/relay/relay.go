@@ -68,6 +68,16 @@ type Message struct {
 	Body  []byte    // never modified, may be shared
 }
 
+// Position is how far somebody has followed a topic.
+type Position struct {
+	// Epoch names the history that ID belongs to. It changes whenever what Redis
+	// has kept may have lost messages: a restart, a flush, a failover to a replica
+	// that may have lagged. Zero belongs to no history: nothing is known.
+	Epoch uint64
+	ID    ID        // of the last message up to here; zero: there was none
+	At    time.Time // a moment at which nothing newer was there
+}
+
 // Retention tells how long a topic's messages are kept. The zero value keeps
 // nothing.
 type Retention struct {

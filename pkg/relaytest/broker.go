@@ -106,7 +106,7 @@ func (m *member) subscribe(topics ...relay.Topic) {
 		m.t.Errorf("%d places for %d topics", len(places), len(topics))
 	}
 	for i, p := range places {
-		if !p.IsZero() {
+		if !p.ID.IsZero() {
 			m.t.Errorf("%s keeps nothing and is at %v", topics[i], p)
 		}
 	}

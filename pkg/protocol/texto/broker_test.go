@@ -63,7 +63,7 @@ func (b *broker) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t re
 	b.more.Signal()
 }
 
-func (b *broker) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.ID, error) {
+func (b *broker) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.Position, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch b.state {
@@ -78,7 +78,12 @@ func (b *broker) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.
 	for _, t := range topics {
 		b.topics[t]++
 	}
-	return make([]relay.ID, len(topics)), nil
+	return make([]relay.Position, len(topics)), nil
+}
+
+func (b *broker) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
+	_, err := b.Subscribe(ctx, t)
+	return relay.Position{}, err
 }
 
 func (b *broker) Unsubscribe(topics ...relay.Topic) {

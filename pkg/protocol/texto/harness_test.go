@@ -33,9 +33,14 @@ type watched struct {
 	opened chan *session
 }
 
-func (w watched) Subscribe(ctx context.Context, t relay.Topic, s hub.Subscriber) (relay.ID, error) {
+func (w watched) Subscribe(ctx context.Context, t relay.Topic, s hub.Subscriber) (relay.Position, error) {
 	w.opened <- s.(*session)
 	return w.Hub.Subscribe(ctx, t, s)
+}
+
+func (w watched) SubscribeNew(ctx context.Context, t relay.Topic, s hub.Subscriber) (relay.Position, error) {
+	w.opened <- s.(*session)
+	return w.Hub.SubscribeNew(ctx, t, s)
 }
 
 // inMemory is a listener of pipes.

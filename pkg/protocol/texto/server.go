@@ -29,7 +29,8 @@ const (
 
 // Hub is what a session needs to hear of its messages.
 type Hub interface {
-	Subscribe(ctx context.Context, t relay.Topic, s hub.Subscriber) (relay.ID, error)
+	Subscribe(ctx context.Context, t relay.Topic, s hub.Subscriber) (relay.Position, error)
+	SubscribeNew(ctx context.Context, t relay.Topic, s hub.Subscriber) (relay.Position, error)
 	Unsubscribe(t relay.Topic, s hub.Subscriber)
 }
 

@@ -55,7 +55,7 @@ func (s *session) log(level slog.Level, event string, a slog.Attr) {
 func (s *session) Open() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	if _, err := s.server.hub.Subscribe(ctx, s.topic, s); err != nil {
+	if _, err := s.server.hub.SubscribeNew(ctx, s.topic, s); err != nil {
 		s.log(slog.LevelWarn, "session refused", slog.Any("error", err))
 		s.conn.Send(appendError(nil, s.id, newID(), notConnected))
 		s.conn.Close(conn.CodeTryLater, "redis is not available", conn.ReasonBroker)
