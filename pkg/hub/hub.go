@@ -148,7 +148,7 @@ func (h *Hub) Dispatch(m relay.Message) {
 
 // Gap implements relay.Receiver. Nothing that is delivered today is kept, so
 // that there is nothing to tell a client beyond what it knows.
-func (h *Hub) Gap(relay.Topic) {}
+func (h *Hub) Gap(relay.Topic, relay.Position) {}
 
 // Flush implements relay.Receiver.
 func (h *Hub) Flush() { h.loops.Flush() }

@@ -233,7 +233,7 @@ func (r *times) Dispatch(relay.Message) {
 	r.dispatched = append(r.dispatched, time.Now())
 }
 
-func (r *times) Gap(relay.Topic) {
+func (r *times) Gap(relay.Topic, relay.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gaps = append(r.gaps, time.Now())

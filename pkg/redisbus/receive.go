@@ -90,7 +90,7 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 			if v.Kind == "subscribe" && b.table.confirm(v.Channel) {
 				if topic, ok := channelTopic(v.Channel); ok {
 					b.metrics.gaps.WithLabelValues("false").Inc()
-					r.Gap(topic)
+					r.Gap(topic, relay.Position{})
 				}
 			}
 		}

@@ -65,8 +65,9 @@ type Receiver interface {
 	// in which Redis took them.
 	Dispatch(m Message)
 	// Gap tells that messages of the topic may have been missed that cannot be
-	// read from its history either, before anything newer is dispatched.
-	Gap(t Topic)
+	// read from its history either, before anything newer is dispatched. From p on
+	// nothing is missing; the zero Position: that is not known.
+	Gap(t Topic, p Position)
 	// Flush is called when no more input is at hand, and from time to time
 	// while there is: what was dispatched should go out now. It is also called
 	// after a batch of Acker.Published, from another goroutine than the rest.

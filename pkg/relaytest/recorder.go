@@ -24,8 +24,9 @@ type Recorder struct {
 
 // Event is one call of a receiver for a topic.
 type Event struct {
-	Gap     bool          // something may be missing here
-	Message relay.Message // if it is not a gap
+	Gap      bool           // something may be missing here
+	Position relay.Position // after the gap, if it is one
+	Message  relay.Message  // if it is not a gap
 }
 
 var _ relay.Receiver = (*Recorder)(nil)
@@ -43,12 +44,12 @@ func (r *Recorder) Dispatch(m relay.Message) {
 }
 
 // Gap implements relay.Receiver.
-func (r *Recorder) Gap(t relay.Topic) {
+func (r *Recorder) Gap(t relay.Topic, p relay.Position) {
 	r.calls++
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gaps++
-	r.events[t] = append(r.events[t], Event{Gap: true})
+	r.events[t] = append(r.events[t], Event{Gap: true, Position: p})
 }
 
 // Flush implements relay.Receiver.
