@@ -8,12 +8,14 @@ import (
 // Kind is what was found about messages.
 type Kind string
 
-// The kinds of findings. The first four break a promise.
+// The kinds of findings. The first five break a promise.
 const (
 	Lost           Kind = "lost though acknowledged"
+	Vouched        Kind = "lost though the receiver was told that it has missed nothing"
 	Duplicated     Kind = "duplicated"
 	Reordered      Kind = "reordered"
 	Strange        Kind = "foreign"
+	Told           Kind = "told as a gap"
 	Denied         Kind = "delivered though refused"
 	Unacknowledged Kind = "delivered though unanswered"
 	AnsweredAgain  Kind = "answered more than once"
@@ -23,7 +25,7 @@ const (
 
 // Breaks tells whether a finding of this kind is a broken promise.
 func (k Kind) Breaks() bool {
-	return k == Lost || k == Duplicated || k == Reordered || k == Strange
+	return k == Lost || k == Vouched || k == Duplicated || k == Reordered || k == Strange
 }
 
 // Finding names neighbouring messages of one sender to which the same
@@ -69,11 +71,14 @@ func (f Finding) String() string {
 // kinds returns what is to be said about a message that was sent.
 func (e entry) kinds(dst []Kind) []Kind {
 	answered := e&(acknowledged|refused) != 0
+	missing := e&(acknowledged|delivered) == acknowledged
 	for _, c := range [...]struct {
 		is   bool
 		kind Kind
 	}{
-		{e&acknowledged != 0 && e&delivered == 0, Lost},
+		{missing && e&told == 0, Lost},
+		{missing && e&told != 0, Told},
+		{missing && e&vouched != 0, Vouched},
 		{e&duplicated != 0, Duplicated},
 		{e&reordered != 0, Reordered},
 		{e&refused != 0 && e&delivered != 0, Denied},
@@ -118,7 +123,7 @@ func (s *Stream) findings(codes []string, yield func(Finding) bool) bool {
 		if s.chunks[(seq-1)>>chunkBits] == nil {
 			seq += chunkLen - 1 // the whole chunk is clean
 		} else {
-			e = s.get(seq)
+			e = s.judged(seq)
 		}
 		kinds, next = e.kinds(kinds[:0]), next[:0]
 		for _, k := range kinds {

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Ledger is the account of one run. All methods may be called by any number of
@@ -23,6 +24,8 @@ type Ledger struct {
 	codes   []string // error codes seen; an entry holds the index
 	foreign []Foreign
 	strange uint64 // all foreign events, kept or not
+
+	strict atomic.Bool
 }
 
 // maxForeign bounds the foreign events that are kept with their details.
@@ -97,8 +100,21 @@ type Totals struct {
 	Duplicates uint64 `json:"duplicates"`
 	// Reordered arrived for the first time after one that was sent later.
 	Reordered uint64 `json:"reordered"`
-	// Lost were acknowledged and never delivered.
+	// Lost were acknowledged and never delivered, and their receiver was not
+	// told of it: they were lost silently. See gap.go.
 	Lost uint64 `json:"lost_though_acknowledged"`
+	// Told were acknowledged and never delivered, and their receiver was told of
+	// a gap that they fall into.
+	Told uint64 `json:"told_as_gap,omitempty"`
+	// FalselyRecovered were acknowledged and never delivered, and their receiver
+	// was told afterwards that it has missed nothing.
+	FalselyRecovered uint64 `json:"falsely_recovered,omitempty"`
+	// LostStrict are those of Lost and Told that were sent while Ledger.Strict
+	// was on.
+	LostStrict uint64 `json:"lost_in_strict_times,omitempty"`
+	// SentAgain counts arrivals that the receiver dropped because it had seen
+	// their id.
+	SentAgain uint64 `json:"sent_again_and_dropped,omitempty"`
 	// Unacknowledged were delivered and not acknowledged; Denied are those of
 	// them that were refused.
 	Unacknowledged uint64 `json:"delivered_though_not_acknowledged"`
@@ -112,7 +128,7 @@ type Totals struct {
 // Kept tells whether what an acknowledgement promises was kept: each
 // acknowledged message once, in order, and nothing that nobody sent.
 func (t Totals) Kept() bool {
-	return t.Lost == 0 && t.Duplicated == 0 && t.Reordered == 0 && t.Foreign == 0
+	return t.Lost == 0 && t.Duplicated == 0 && t.Reordered == 0 && t.Foreign == 0 && t.FalselyRecovered == 0
 }
 
 // Totals sums up all streams. While messages are on their way they count as

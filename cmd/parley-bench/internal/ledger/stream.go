@@ -3,7 +3,7 @@ package ledger
 import "sync"
 
 // entry is what happened to one message.
-type entry uint16
+type entry uint32
 
 const (
 	acknowledged entry = 1 << iota
@@ -13,12 +13,17 @@ const (
 	reordered
 	abandoned // its sender waits for it no longer
 	again     // answered more than once
+	told      // its receiver was told that it may be missing
+	vouched   // its receiver was told that it is not missing
+	strict    // sent while Ledger.Strict was on
 
-	codeShift = 8 // the error code's index is in the upper byte
+	codeShift = 16 // the error code's index is in the byte from here on
 )
 
 // clean tells that nothing is left to be said about the message.
-func (e entry) clean() bool { return e&^abandoned == acknowledged|delivered }
+func (e entry) clean() bool {
+	return e&^(abandoned|told|vouched|strict) == acknowledged|delivered
+}
 
 func (e entry) settled() bool {
 	return e&refused != 0 || e&(acknowledged|delivered) == acknowledged|delivered
@@ -57,6 +62,9 @@ type Stream struct {
 	refusals, denied     uint64
 	refused              map[uint8]uint64
 	answeredAgain        uint64
+	sentAgain            uint64
+	gap                  uint64 // a gap was told when this was the last number sent, and nothing has come since
+	marked               bool   // Tell, Vouch or Ledger.Strict has marked something
 	note                 string
 }
 
@@ -76,6 +84,10 @@ func (s *Stream) Send() (seq uint64) {
 		s.chunks = append(s.chunks, c)
 	}
 	s.sent++
+	if s.ledger.strict.Load() {
+		s.marked = true
+		s.set(s.sent, strict)
+	}
 	return s.sent
 }
 
@@ -136,6 +148,9 @@ type Result struct {
 	// message: its delivery or refusal, whichever is first, unless it was
 	// abandoned.
 	Frees bool
+	// Settles is true for the one event by which the message is both
+	// acknowledged and delivered.
+	Settles bool
 }
 
 // Acknowledge counts an acknowledgement.
@@ -155,7 +170,7 @@ func (s *Stream) Acknowledge(seq uint64) Result {
 		s.both++
 	}
 	s.set(seq, e|acknowledged)
-	return Result{Known: true, First: true}
+	return Result{Known: true, First: true, Settles: e&delivered != 0}
 }
 
 // Refuse counts an error answer.
@@ -210,7 +225,11 @@ func (s *Stream) Deliver(seq uint64) Result {
 	if e&refused != 0 {
 		s.denied++
 	}
-	r := Result{Known: true, First: true, Frees: e&(refused|abandoned) == 0}
+	if s.gap > 0 { // what was sent before this one is what the gap may lack
+		s.mark(min(s.gap, seq-1), told)
+		s.gap = 0
+	}
+	r := Result{Known: true, First: true, Frees: e&(refused|abandoned) == 0, Settles: e&acknowledged != 0}
 	e |= delivered
 	if seq < s.highest {
 		s.reordered++
@@ -259,7 +278,12 @@ func (s *Stream) addTo(t *Totals, by map[uint8]uint64) {
 	t.Duplicated += s.duplicated
 	t.Duplicates += s.arrivals
 	t.Reordered += s.reordered
-	t.Lost += s.acked - s.both
+	missing := s.missing()
+	t.Lost += s.acked - s.both - missing.told
+	t.Told += missing.told
+	t.FalselyRecovered += missing.vouched
+	t.LostStrict += missing.strict
+	t.SentAgain += s.sentAgain
 	t.Unacknowledged += s.delivered - s.both
 	t.Denied += s.denied
 	t.AnsweredAgain += s.answeredAgain

@@ -17,11 +17,24 @@ type Message struct {
 	// Of the data, by kind.
 	Session     []byte // connection: the session's client id
 	Node        []byte // connection: the node's name
+	Resume      []byte // connection: the token to come back with
+	Recovered   Recovered
 	Sender      []byte // receive
 	Text        []byte // receive
 	Code        []byte // error
 	Description []byte // error
 }
+
+// Recovered is what a connection message says about what was missed.
+type Recovered byte
+
+// A connection message says nothing of it, that all comes, or that something
+// may be missing.
+const (
+	RecoveredUnsaid Recovered = iota
+	RecoveredAll
+	RecoveredNot
+)
 
 // The kinds of messages.
 const (
@@ -30,6 +43,8 @@ const (
 	KindAck        = "ack"
 	KindError      = "error"
 	kindSend       = "send"
+
+	kindRegistration = "registration"
 )
 
 // Parse reads a frame into m. Frames as servers usually write them are scanned
@@ -71,6 +86,19 @@ func parseSlowly(frame []byte, m *Message) error {
 			return fmt.Errorf("data.%s: %w", key, err)
 		}
 	}
+	var recovered *bool
+	if raw := data["recovered"]; raw != nil {
+		if err := json.Unmarshal(raw, &recovered); err != nil {
+			return fmt.Errorf("data.recovered: %w", err)
+		}
+	}
+	switch {
+	case recovered == nil:
+	case *recovered:
+		m.Recovered = RecoveredAll
+	default:
+		m.Recovered = RecoveredNot
+	}
 	return nil
 }
 
@@ -79,7 +107,7 @@ func (m *Message) envelopeFields() map[string]*[]byte {
 }
 
 func (m *Message) dataFields() map[string]*[]byte {
-	return map[string]*[]byte{"client_id": &m.Session, "node": &m.Node, "sender_id": &m.Sender,
+	return map[string]*[]byte{"client_id": &m.Session, "node": &m.Node, "resume": &m.Resume, "sender_id": &m.Sender,
 		"text": &m.Text, "code": &m.Code, "description": &m.Description}
 }
 
@@ -120,7 +148,7 @@ func (s *scanner) envelope(m *Message) bool {
 		case "kind":
 			ok = s.value(&m.Kind)
 		case "data":
-			m.Session, m.Node, m.Sender, m.Text, m.Code, m.Description = nil, nil, nil, nil, nil, nil
+			*m = Message{ClientID: m.ClientID, ID: m.ID, Kind: m.Kind}
 			if s.peek() == '{' {
 				ok = s.data(m)
 			} else {
@@ -146,6 +174,10 @@ func (s *scanner) data(m *Message) bool {
 			ok = s.value(&m.Session)
 		case "node":
 			ok = s.value(&m.Node)
+		case "resume":
+			ok = s.value(&m.Resume)
+		case "recovered":
+			ok = s.recovered(&m.Recovered)
 		case "sender_id":
 			ok = s.value(&m.Sender)
 		case "text":
@@ -198,6 +230,20 @@ func (s *scanner) value(dst *[]byte) bool {
 	text, ok := s.text()
 	*dst = text
 	return ok
+}
+
+// recovered reads true, false or null.
+func (s *scanner) recovered(dst *Recovered) bool {
+	switch s.peek() {
+	case 't':
+		*dst = RecoveredAll
+		return s.literal("true")
+	case 'f':
+		*dst = RecoveredNot
+		return s.literal("false")
+	}
+	*dst = RecoveredUnsaid
+	return s.literal("null")
 }
 
 // ignored skips the value of a field that means nothing here.

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"parley/cmd/parley-bench/internal/wsclient"
@@ -22,6 +24,30 @@ type Session struct {
 	*wsclient.Conn
 	ClientID string
 	Node     string // as the server names itself, "" when it does not
+	Resume   string // the token to come back with, "" where there is none
+	// Recovered tells what a session that came back has missed. Refused tells
+	// that the server did not take its token, and gave it a fresh client id.
+	Recovered Recovered
+	Refused   bool
+}
+
+// codeResume is the error that comes before the greeting when a token is not
+// taken.
+const codeResume = "ERESUME"
+
+// Resuming returns the target at which a session is taken up again. last is the
+// id of the last message that it has handled, "" for none.
+func Resuming(t wsclient.Target, token, last string) wsclient.Target {
+	query := url.Values{"resume": {token}}
+	if last != "" {
+		query.Set("last", last)
+	}
+	separator := "?"
+	if strings.Contains(t.Path, "?") {
+		separator = "&"
+	}
+	t.Path += separator + query.Encode()
+	return t
 }
 
 // Timing tells how long the steps to a session took.
@@ -73,6 +99,11 @@ func greeted(ctx context.Context, conn *wsclient.Conn) (*Session, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	_, frame, err := conn.ReadMessage()
+	var m Message
+	refused := err == nil && Parse(frame, &m) == nil && string(m.Kind) == KindError && string(m.Code) == codeResume
+	if refused {
+		_, frame, err = conn.ReadMessage()
+	}
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -86,7 +117,6 @@ func greeted(ctx context.Context, conn *wsclient.Conn) (*Session, error) {
 		return nil, fmt.Errorf("greeting: %w", err)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-	var m Message
 	if err := Parse(frame, &m); err != nil {
 		return nil, &GreetingError{Reason: err.Error()}
 	}
@@ -98,7 +128,8 @@ func greeted(ctx context.Context, conn *wsclient.Conn) (*Session, error) {
 	case len(m.Session) != IDLen:
 		return nil, &GreetingError{Reason: fmt.Sprintf("%.80q is no client id", m.Session)}
 	}
-	return &Session{Conn: conn, ClientID: string(m.Session), Node: string(m.Node)}, nil
+	return &Session{Conn: conn, ClientID: string(m.Session), Node: string(m.Node), Resume: string(m.Resume),
+		Recovered: m.Recovered, Refused: refused}, nil
 }
 
 // Send is the prepared frame of a stream's messages. One goroutine owns it.
@@ -136,6 +167,26 @@ func (p *Send) Stamp(id ID) []byte {
 	p.frame.Patch(p.idAt, p.id[:])
 	p.frame.Patch(p.text, p.id[:])
 	return p.frame.Bytes()
+}
+
+// AppendAck appends the acknowledgement of a message that came.
+func (s *Session) AppendAck(b []byte, id []byte) []byte {
+	b = append(b, `{"client_id":"`...)
+	b = append(b, s.ClientID...)
+	b = append(b, `","id":"`...)
+	b = append(b, id...)
+	return append(b, `","kind":"`+KindAck+`","data":null}`...)
+}
+
+// AppendRegistration appends the question for a fresh token.
+func (s *Session) AppendRegistration(b []byte, id ID) []byte {
+	var text [IDLen]byte
+	id.Put(&text)
+	b = append(b, `{"client_id":"`...)
+	b = append(b, s.ClientID...)
+	b = append(b, `","id":"`...)
+	b = append(b, text[:]...)
+	return append(b, `","kind":"`+kindRegistration+`","data":null}`...)
 }
 
 // Filler returns n bytes of text that need no escape in JSON.

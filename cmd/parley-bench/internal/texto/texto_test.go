@@ -49,7 +49,7 @@ var examples = map[string]Message{
 	`{"client_id":"c","id":"i","kind":"ack","data":null}`:                                                   {ClientID: []byte("c"), ID: []byte("i"), Kind: []byte("ack")},
 	`{"client_id":"c","id":"i","kind":"receive","data":{"sender_id":"s","text":"hello"}}`:                   {ClientID: []byte("c"), ID: []byte("i"), Kind: []byte("receive"), Sender: []byte("s"), Text: []byte("hello")},
 	` { "kind" : "error", "data" : { "description":"d d", "code" : "ERATE" } , "id":"i" } `:                 {ID: []byte("i"), Kind: []byte("error"), Code: []byte("ERATE"), Description: []byte("d d")},
-	`{"kind":"connection","data":{"client_id":"c","node":"n-1","recovered":false,"resume":"t"},"new":true}`: {Kind: []byte("connection"), Session: []byte("c"), Node: []byte("n-1")},
+	`{"kind":"connection","data":{"client_id":"c","node":"n-1","recovered":false,"resume":"t"},"new":true}`: {Kind: []byte("connection"), Session: []byte("c"), Node: []byte("n-1"), Resume: []byte("t"), Recovered: RecoveredNot},
 	`{"kind":"receive","data":{"text":"a \"quoted\" \u00e9\n"}}`:                                            {Kind: []byte("receive"), Text: []byte("a \"quoted\" é\n")},
 	`{"kind":"receive","data":{"text":"x"},"extra":{"deep":[1,2,{"a":null}]}}`:                              {Kind: []byte("receive"), Text: []byte("x")},
 	`{"kind":"connection","data":{"client_id":null,"n":12.5}}`:                                              {Kind: []byte("connection")},
