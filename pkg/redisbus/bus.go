@@ -2,13 +2,11 @@ package redisbus
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,6 +30,9 @@ const (
 	// reconnectMin and reconnectMax bound the pause between two attempts.
 	reconnectMin = 25 * time.Millisecond
 	reconnectMax = 400 * time.Millisecond
+	// maxWaitTimeout is the most that replicas may be waited for: what is left of
+	// publishTimeout is for the way to Redis and back.
+	maxWaitTimeout = 1500 * time.Millisecond
 )
 
 // The library writes a line of its own to standard error for every failed dial.
@@ -40,9 +41,17 @@ func init() { logging.Disable() }
 
 // Options configure a Bus. They are not changed after New.
 type Options struct {
-	URL  string // redis:// or rediss://
-	Node string // id of this node, unique in the fleet and to this start
-	Log  *slog.Logger
+	URL         string // see CheckURL
+	Credentials Credentials
+	Node        string // id of this node, unique in the fleet and to this start
+	// WaitReplicas is how many replicas must have a message before its sender is
+	// told that it was accepted; 0: none. All nodes of a fleet need the same.
+	WaitReplicas int
+	WaitTimeout  time.Duration // for that; at most 1.5 s
+	// Keeps tells which topics have all their messages kept, so that none heard of
+	// means that there was none; nil: none does.
+	Keeps func(relay.Topic) bool
+	Log   *slog.Logger
 
 	dial dialFunc // nil: over the network
 }
@@ -50,184 +59,117 @@ type Options struct {
 // dialFunc makes a connection to Redis.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// Bus is a relay.Broker on Redis. All methods may be called from any goroutine.
+// Bus is a relay.Broker and a relay.History on Redis. All methods may be called
+// from any goroutine.
 type Bus struct {
 	// Fixed after New.
 	log     *slog.Logger
-	canary  string // channel
 	metrics *Metrics
-	pub     *redis.Client
-	sub     *redis.Client
-	lane    *lane
-	table   *table
-	dials   dialPermit
-	started time.Time
-
-	heard     atomic.Int64  // when the canary last came, ns since started; 0: never
-	connected atomic.Bool   // the subscriber connection stands
-	attached  chan struct{} // a subscriber connection was made: sing at once
-
-	// Owned by the receiver.
-	complained time.Time // about an unreadable message
+	keeps   func(relay.Topic) bool
+	links   []*link      // one, or with a Cluster one for each partition
+	finders func() error // closes what finds the masters
+	keep    keptCache
 }
 
-var _ relay.Broker = (*Bus)(nil)
+var (
+	_ relay.Broker  = (*Bus)(nil)
+	_ relay.History = (*Bus)(nil)
+)
 
 // New makes a bus; it does not connect. Run makes it work.
 func New(o Options) (*Bus, error) {
-	options, err := redis.ParseURL(o.URL)
+	a, err := parseAddress(o.URL, o.Credentials)
 	if err != nil {
-		return nil, fmt.Errorf("redis url: %w", err)
+		return nil, err
 	}
-	b := &Bus{log: o.Log, started: time.Now(), canary: canaryChannel(o.Node), attached: make(chan struct{}, 1)}
+	if o.WaitReplicas < 0 || o.WaitReplicas > 0 && (o.WaitTimeout < time.Millisecond || o.WaitTimeout > maxWaitTimeout) {
+		return nil, fmt.Errorf("waiting for %d replicas for %s: want a number from 0 and a time from 1ms to %s", o.WaitReplicas, o.WaitTimeout, maxWaitTimeout)
+	}
+	if o.Keeps == nil {
+		o.Keeps = func(relay.Topic) bool { return false }
+	}
+	if o.dial == nil {
+		o.dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	b := &Bus{log: o.Log, keeps: o.Keeps, finders: func() error { return nil }}
 	b.metrics = newMetrics(func() float64 { return b.CanaryAge().Seconds() })
-	options.ClientName = "parley-" + o.Node
-	options.DialTimeout = dialTimeout
-	options.ReadTimeout = dialTimeout
-	options.WriteTimeout = dialTimeout
-	options.ContextTimeoutEnabled = true
-	options.MaxRetries = -1   // a publish sent twice would be a message doubled
-	options.DialerRetries = 1 // Run and the lane have their own pace
-	options.Protocol = 2      // pub/sub needs no more, and parses faster
-	options.DisableIdentity = true
-	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	dial := dialFunc((&net.Dialer{Timeout: dialTimeout}).DialContext)
-	pub := *options
-	pub.PoolSize = 4
-	pub.ReadTimeout = publishTimeout // the deadline of a pipeline is what counts
-	if o.dial != nil {
-		dial, pub.Dialer = o.dial, o.dial
+	switch a.mode {
+	case modeSingle:
+		b.links = []*link{newLink(b, &o, &a, oneKeyspace, func(context.Context) (string, error) { return a.hosts[0], nil })}
+	case modeSentinel:
+		s := newSentinels(&a, o.dial)
+		b.finders = s.close
+		b.links = []*link{newLink(b, &o, &a, oneKeyspace, s.find)}
+	case modeCluster:
+		c := newCluster(&a)
+		b.finders = c.close
+		for i := range partitions {
+			k := partitionKeyspace(i)
+			b.links = append(b.links, newLink(b, &o, &a, k, c.find(k.slot())))
+		}
 	}
-	b.pub = redis.NewClient(&pub)
-	sub := *options
-	sub.ClientName += "-sub"
-	sub.Dialer = b.dials.dialer(dial, sub.TLSConfig)
-	b.sub = redis.NewClient(&sub)
-	hearing := newGate()
-	b.lane = newLane(b.pub, b.metrics, hearing)
-	b.table = newTable(b.metrics, hearing)
 	return b, nil
+}
+
+// clientOptions are those of a client of the library for a bus: it tries nothing
+// twice, since a publish sent twice would be a message doubled, and since Run and
+// the lanes have a pace of their own.
+func clientOptions(from *redis.Options) *redis.Options {
+	o := *from
+	o.DialTimeout = dialTimeout
+	o.ReadTimeout = dialTimeout
+	o.WriteTimeout = dialTimeout
+	o.ContextTimeoutEnabled = true
+	o.MaxRetries = -1
+	o.DialerRetries = 1
+	o.Protocol = 2 // pub/sub needs no more, and parses faster
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &o
+}
+
+// link is the one that a topic belongs to.
+func (b *Bus) link(t relay.Topic) *link {
+	if len(b.links) == 1 {
+		return b.links[0]
+	}
+	return b.links[partitionOf(t)]
 }
 
 // Metrics are the bus's figures, to be registered once.
 func (b *Bus) Metrics() *Metrics { return b.metrics }
 
 // CanaryAge is the time since the node last heard itself through Redis, or since
-// its start when it never has.
-func (b *Bus) CanaryAge() time.Duration {
-	if at := b.heard.Load(); at != 0 {
-		return time.Since(b.started) - time.Duration(at)
+// its start when it never has; in a Cluster, through the partition that has been
+// silent for longest.
+func (b *Bus) CanaryAge() (age time.Duration) {
+	for _, l := range b.links {
+		age = max(age, l.canaryAge())
 	}
-	return time.Since(b.started)
+	return age
 }
 
-// Ready tells whether Redis answers: the subscriber connection stands and the
-// canary has been heard lately.
+// Ready tells whether Redis answers: the subscriber connections stand and the
+// canary has been heard lately on each.
 func (b *Bus) Ready() error {
-	switch age := b.CanaryAge(); {
-	case b.heard.Load() == 0:
-		return fmt.Errorf("%w: not connected yet", relay.ErrUnavailable)
-	case !b.connected.Load():
-		return fmt.Errorf("%w: subscriber connection lost", relay.ErrUnavailable)
-	case age > canarySilence:
-		return fmt.Errorf("%w: the node has not heard itself for %s", relay.ErrUnavailable, age.Round(time.Millisecond))
+	for _, l := range b.links {
+		if err := l.ready(); err != nil {
+			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+		}
 	}
 	return nil
 }
 
 // Run implements relay.Broker.
 func (b *Bus) Run(ctx context.Context, r relay.Receiver) error {
-	b.lane.flush = r.Flush
 	var wg sync.WaitGroup
-	wg.Go(func() { b.lane.run(ctx) })
-	wg.Go(func() { b.table.run(ctx) })
-	wg.Go(func() { b.sing(ctx) })
-	b.receive(ctx, r)
+	for _, l := range b.links {
+		wg.Go(func() { l.run(ctx, r) })
+	}
 	wg.Wait()
-	b.lane.closeWith(relay.ErrClosed)
-	return errors.Join(b.pub.Close(), b.sub.Close())
-}
-
-// sing publishes the canary until ctx ends.
-func (b *Bus) sing(ctx context.Context) {
-	tick := time.NewTicker(canaryInterval)
-	defer tick.Stop()
-	for {
-		b.lane.enqueue(publication{channel: b.canary, payload: "1", at: time.Now()})
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-b.attached:
-		}
+	errs := []error{b.finders()}
+	for _, l := range b.links {
+		errs = append(errs, l.close())
 	}
-}
-
-// dialPermit lets the subscriber client dial once for each time it is armed. The
-// library's PubSub reconnects by itself and subscribes to everything in one
-// command; here the receiver decides when to connect, and the table subscribes
-// in batches, so that the library's own attempts are refused.
-type dialPermit struct {
-	armed atomic.Bool
-	conn  atomic.Pointer[idleConn] // the connection that was dialled last
-}
-
-var errNotArmed = errors.New("subscriber connection lost")
-
-func (g *dialPermit) dialer(dial dialFunc, tlsConfig *tls.Config) dialFunc {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if !g.armed.CompareAndSwap(true, false) {
-			return nil, errNotArmed
-		}
-		nc, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		if tlsConfig != nil {
-			nc = tls.Client(nc, tlsConfig)
-		}
-		c := &idleConn{Conn: nc}
-		g.conn.Store(c)
-		if err := ctx.Err(); err != nil { // hangUp may have come too early
-			_ = c.Close()
-			return nil, err
-		}
-		return c, nil
-	}
-}
-
-// hangUp closes the connection that was dialled last, in whatever state it is;
-// the library's Close would wait for a handshake under way.
-func (g *dialPermit) hangUp() {
-	if c := g.conn.Load(); c != nil {
-		_ = c.Close() // may have been closed
-	}
-}
-
-// idleConn calls a function before each read from the network, which is when
-// the library has consumed all that it had read.
-type idleConn struct {
-	net.Conn
-	beforeRead func() error // set by the goroutine that reads, before it does
-}
-
-func (c *idleConn) Read(p []byte) (int, error) {
-	if c.beforeRead != nil {
-		if err := c.beforeRead(); err != nil {
-			return 0, err
-		}
-		if err := c.Conn.SetReadDeadline(time.Now().Add(canarySilence)); err != nil {
-			return 0, err
-		}
-	}
-	return c.Conn.Read(p)
-}
-
-// SetReadDeadline is the library's, once a message; from the moment that
-// beforeRead is set, Read keeps the deadline, once a read.
-func (c *idleConn) SetReadDeadline(t time.Time) error {
-	if c.beforeRead != nil {
-		return nil
-	}
-	return c.Conn.SetReadDeadline(t)
+	return errors.Join(errs...)
 }

@@ -180,7 +180,7 @@ func TestCanaryAloneIsMissed(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *memoryRedis, b *Bus, heard *times) {
 		mustSubscribe(t, b, "client/a")
 		mustPublish(t, b)
-		r.lose(b.canary)
+		r.lose(b.links[0].canary)
 		began := time.Now()
 		for {
 			if _, gaps := heard.counts(); gaps > 0 {
@@ -319,7 +319,7 @@ func TestUnwantedTopicIsHeldForAWhile(t *testing.T) {
 		if n := r.called("UNSUBSCRIBE"); n != 1 {
 			t.Errorf("%d UNSUBSCRIBE, want 1", n)
 		}
-		if n := len(b.table.topics); n != 0 {
+		if n := len(b.links[0].table.topics); n != 0 {
 			t.Errorf("%d topics left", n)
 		}
 		mustSubscribe(t, b, "client/a")
@@ -348,9 +348,9 @@ func TestFailedSubscribesLeaveNothing(t *testing.T) {
 		wg.Wait()
 		time.Sleep(2 * unsubscribeDelay)
 		synctest.Wait()
-		b.table.mu.Lock()
-		defer b.table.mu.Unlock()
-		if topics, asks, idle := len(b.table.topics), len(b.table.asks), len(b.table.idle); topics+asks+idle != 0 {
+		b.links[0].table.mu.Lock()
+		defer b.links[0].table.mu.Unlock()
+		if topics, asks, idle := len(b.links[0].table.topics), len(b.links[0].table.asks), len(b.links[0].table.idle); topics+asks+idle != 0 {
 			t.Errorf("left: %d topics, %d to be asked for, %d idle", topics, asks, idle)
 		}
 		if n := testCounter(t, b.metrics.subscriptions); n != 0 {

@@ -22,7 +22,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 			t.Errorf("envelopeSize is %d, the envelope has %d bytes", envelopeSize(&m), len(b))
 		}
 		var got relay.Message
-		if err := parseEnvelope(string(b), &got); err != nil {
+		if _, err := parseEnvelope(string(b), &got); err != nil {
 			t.Fatal(err)
 		}
 		if got.From != m.From || !got.Time.Equal(m.Time) || !bytes.Equal(got.Body, m.Body) {
@@ -40,7 +40,7 @@ func TestEnvelopeSkipsUnknownFields(t *testing.T) {
 	b = protowire.AppendTag(b, 101, protowire.Fixed64Type)
 	b = protowire.AppendFixed64(b, 7)
 	var got relay.Message
-	if err := parseEnvelope(string(b), &got); err != nil || got.From != "a" || string(got.Body) != "b" {
+	if _, err := parseEnvelope(string(b), &got); err != nil || got.From != "a" || string(got.Body) != "b" {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -48,7 +48,7 @@ func TestEnvelopeSkipsUnknownFields(t *testing.T) {
 func TestEnvelopeRefusesHigherVersion(t *testing.T) {
 	b := protowire.AppendTag(nil, fieldVersion, protowire.VarintType)
 	b = protowire.AppendVarint(b, envelopeVersion+1)
-	if err := parseEnvelope(string(b), &relay.Message{}); err == nil || !strings.Contains(err.Error(), "version 2") {
+	if _, err := parseEnvelope(string(b), &relay.Message{}); err == nil || !strings.Contains(err.Error(), "version 2") {
 		t.Errorf("error = %v", err)
 	}
 }
@@ -68,11 +68,11 @@ func FuzzEnvelope(f *testing.F) {
 	f.Add("\x22\xff\xff\xff\xff\x7f")
 	f.Fuzz(func(t *testing.T, s string) {
 		var m relay.Message
-		if parseEnvelope(s, &m) != nil {
+		if _, err := parseEnvelope(s, &m); err != nil {
 			return
 		}
 		var again relay.Message
-		if err := parseEnvelope(string(appendEnvelope(nil, &m)), &again); err != nil {
+		if _, err := parseEnvelope(string(appendEnvelope(nil, &m)), &again); err != nil {
 			t.Fatal(err)
 		}
 		if again.From != m.From || !bytes.Equal(again.Body, m.Body) {
@@ -91,7 +91,7 @@ func TestEnvelopeAllocatesNothing(t *testing.T) {
 	s := string(buf)
 	var got relay.Message
 	if n := testing.AllocsPerRun(100, func() {
-		if err := parseEnvelope(s, &got); err != nil {
+		if _, err := parseEnvelope(s, &got); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {
@@ -116,7 +116,7 @@ func BenchmarkParseEnvelope(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(s)))
 	for b.Loop() {
-		if err := parseEnvelope(s, &got); err != nil {
+		if _, err := parseEnvelope(s, &got); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"strconv"
 	"strings"
 
 	"parley/pkg/relay"
@@ -9,17 +10,94 @@ import (
 // keyPrefix starts the name of every key and channel that Parley uses in Redis.
 const keyPrefix = "parley:"
 
+// partitions is how many parts the topics of a Cluster fall into. Each is one
+// slot: a topic's stream and its sharded channel are on the same master, and a
+// node needs one subscriber connection for each part. All nodes of a fleet, of
+// any version, must agree on it.
+const partitions = 16
+
+// slots is the number of slots of a Redis Cluster.
+const slots = 1 << 14
+
+// keyspace names the keys and channels of one partition.
+type keyspace struct{ prefix string }
+
+// oneKeyspace is that of a Redis which is no Cluster.
+var oneKeyspace = keyspace{keyPrefix}
+
+// partitionKeyspace has a hash tag whose slot lies in the i-th part of all slots,
+// so that the partitions spread evenly over any number of masters.
+func partitionKeyspace(i int) keyspace {
+	for n := 0; ; n++ {
+		tag := strconv.Itoa(n)
+		if keySlot(tag)*partitions/slots == i {
+			return keyspace{keyPrefix + "{" + tag + "}:"}
+		}
+	}
+}
+
+// partitionOf is the partition of a topic: FNV-1a, 32 bits, of its name.
+func partitionOf(t relay.Topic) int {
+	h := uint32(2166136261)
+	for i := range len(t) {
+		h = (h ^ uint32(t[i])) * 16777619
+	}
+	return int(h % partitions)
+}
+
+// slot is that of all keys of the keyspace.
+func (k keyspace) slot() int { return keySlot(k.prefix) }
+
+// keySlot is the slot of a key as the Cluster specification has it: CRC16
+// (XMODEM) of the hash tag, or of the whole key when it has none.
+func keySlot(key string) int {
+	if open := strings.IndexByte(key, '{'); open >= 0 {
+		if n := strings.IndexByte(key[open+1:], '}'); n > 0 {
+			key = key[open+1 : open+1+n]
+		}
+	}
+	var crc uint16
+	for i := range len(key) {
+		crc ^= uint16(key[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc) % slots
+}
+
+// The key of a topic's stream, the key that tells its last message, and the
+// channel on which its messages are published.
 const (
-	topicPrefix  = keyPrefix + "t:"      // the channel of a topic
-	canaryPrefix = keyPrefix + "canary:" // the channel on which a node hears itself
+	streamKind  = "s:"
+	headKind    = "h:"
+	channelKind = "t:"
 )
 
-func topicChannel(t relay.Topic) string { return topicPrefix + string(t) }
+func (k keyspace) stream(t relay.Topic) string  { return k.prefix + streamKind + string(t) }
+func (k keyspace) head(t relay.Topic) string    { return k.prefix + headKind + string(t) }
+func (k keyspace) channel(t relay.Topic) string { return k.prefix + channelKind + string(t) }
 
-func canaryChannel(node string) string { return canaryPrefix + node }
+func (k keyspace) append(b []byte, kind string, t relay.Topic) []byte {
+	return append(append(append(b, k.prefix...), kind...), t...)
+}
 
-// channelTopic is the inverse of topicChannel; false for other channels.
-func channelTopic(channel string) (relay.Topic, bool) {
-	t, ok := strings.CutPrefix(channel, topicPrefix)
+// epoch is the key that names the history which Redis holds.
+func (k keyspace) epoch() string { return k.prefix + "epoch" }
+
+// canary is the channel on which a node hears itself.
+func (k keyspace) canary(node string) string { return k.prefix + "canary:" + node }
+
+// topic is the inverse of channel; false for other channels.
+func (k keyspace) topic(channel string) (relay.Topic, bool) {
+	rest, ok := strings.CutPrefix(channel, k.prefix)
+	if !ok {
+		return "", false
+	}
+	t, ok := strings.CutPrefix(rest, channelKind)
 	return relay.Topic(t), ok
 }

@@ -49,7 +49,7 @@ func newMetrics(canaryAge func() float64) *Metrics {
 		}),
 		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_gaps_total",
-			Help: "Topics whose messages may have been missed while the subscriber connection was gone; healed: read again from the topic's history.",
+			Help: "Holes in what came of a topic; healed: all messages were read from the topic's history, in order; not healed: some may be missing for good, and the topic's clients were told.",
 		}, []string{"healed"}),
 		canaryAge: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "parley_redis_canary_age_seconds",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 	"unsafe"
@@ -24,6 +25,9 @@ const (
 	// with relay.ErrOverloaded.
 	maxPending      = 1 << 17
 	maxPendingBytes = 128 << 20
+	// headLife is how long Redis knows what a topic's last message was, beyond the
+	// life of the message; see coverage.
+	headLife = 2 * time.Hour
 	// keepQueue is the most room for publications that is kept for later ones.
 	keepQueue = 1 << 14
 )
@@ -32,9 +36,43 @@ const (
 type publication struct {
 	channel string
 	payload string
+	kept    *kept     // nil: the message is not kept
+	stream  string    // key; only of a kept one
+	head    string    // the same
 	at      time.Time // when it was enqueued
 	acker   relay.Acker
 	token   relay.Token
+}
+
+// kept is a retention as Redis is told it.
+type kept struct{ length, age, headLife string }
+
+// keptCache makes each retention's kept once.
+type keptCache struct {
+	mu  sync.RWMutex
+	all map[relay.Retention]*kept
+}
+
+// get returns nil for a retention that keeps nothing.
+func (c *keptCache) get(r relay.Retention) *kept {
+	if !r.Kept() {
+		return nil
+	}
+	c.mu.RLock()
+	k := c.all[r]
+	c.mu.RUnlock()
+	if k != nil {
+		return k
+	}
+	millis := func(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
+	k = &kept{length: strconv.FormatInt(r.Length, 10), age: millis(r.Age), headLife: millis(max(headLife, 2*r.Age))}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[relay.Retention]*kept{}
+	}
+	c.all[r] = k
+	return k
 }
 
 // lane sends publications to Redis in the order in which they come. It is a
@@ -44,12 +82,24 @@ type publication struct {
 // The library's own AutoPipeline batches too. It costs a goroutine that waits
 // for every message and honours no deadline, and a WAIT cannot join a batch.
 type lane struct {
-	client  *redis.Client
-	metrics *Metrics
-	cmds    []*publishCmd // for one batch, used again for the next; owned by run
-	hearing *gate         // open while this node hears its topics
-	flush   func()        // after each batch, when its ackers have been told
-	wake    chan struct{}
+	// Fixed after newLane.
+	client       *redis.Client
+	publish      *redis.Script
+	command      string // that publishes what is not kept
+	replicas     int    // that must have a batch before it counts; 0: none
+	waitMillis   int64  // for them
+	metrics      *Metrics
+	master       *master
+	hearing      *gate  // open while this node hears its topics
+	flush        func() // after each batch, when its ackers have been told
+	askElsewhere func(addr string) *redis.Client
+	wake         chan struct{}
+
+	// Owned by run.
+	plain    []*plainCmd // for one batch, used again for the next
+	keeping  []*keptCmd  // the same
+	outcomes []outcome
+	others   map[string]*redis.Client // masters that slots are being moved to
 
 	mu      sync.Mutex
 	queue   []publication
@@ -58,8 +108,13 @@ type lane struct {
 	closed  error
 }
 
-func newLane(c *redis.Client, m *Metrics, hearing *gate) *lane {
-	return &lane{client: c, metrics: m, hearing: hearing, flush: func() {}, wake: make(chan struct{}, 1)}
+func newLane(l *link, hearing *gate, replicas int, wait time.Duration) *lane {
+	command := "publish"
+	if l.sharded {
+		command = "spublish"
+	}
+	return &lane{client: l.pub, publish: l.publishScript(), command: command, replicas: replicas, waitMillis: wait.Milliseconds(),
+		metrics: l.metrics, master: l.master, hearing: hearing, flush: func() {}, wake: make(chan struct{}, 1)}
 }
 
 // enqueue never blocks. p.at must be set.
@@ -93,6 +148,7 @@ func (l *lane) enqueue(p publication) {
 func (l *lane) run(ctx context.Context) {
 	var batch []publication
 	pipe := l.client.Pipeline()
+	defer l.closeOthers()
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,21 +190,39 @@ func chunk(ps []publication) (n, bytes int) {
 	return n, bytes
 }
 
+// outcome is how a publication fared.
+type outcome struct {
+	id   relay.ID
+	err  error
+	open bool // not known yet: to be sent, or to be sent again
+}
+
 // send publishes a batch and tells every sender. It takes until the deadline of
 // the oldest message at most, so that no younger one waits beyond its own.
 func (l *lane) send(run context.Context, pipe redis.Pipeliner, ps []publication, bytes int) {
 	ctx, cancel := context.WithDeadline(run, ps[0].at.Add(publishTimeout))
 	defer cancel()
-	var cmds []redis.Cmder
-	err := l.hearing.wait(ctx)
-	if err == nil {
-		err = ctx.Err()
+	l.outcomes = l.outcomes[:0]
+	for range ps {
+		l.outcomes = append(l.outcomes, outcome{open: true})
 	}
-	if err == nil {
-		for i := range ps {
-			_ = pipe.Process(ctx, l.command(i, &ps[i])) // only queues
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
+		err := l.hearing.wait(ctx)
+		if err == nil {
+			err = ctx.Err()
 		}
-		cmds, err = pipe.Exec(ctx)
+		if err != nil {
+			for i := range l.outcomes {
+				if o := &l.outcomes[i]; o.open && o.err == nil {
+					o.err = err
+				}
+			}
+			break
+		}
+		l.exec(ctx, pipe, ps)
+		if !l.again(ctx, ps) || !sleep(ctx, pause) {
+			break
+		}
 	}
 	l.release(len(ps), bytes)
 	failure := relay.ErrUnavailable
@@ -158,39 +232,108 @@ func (l *lane) send(run context.Context, pipe redis.Pipeliner, ps []publication,
 	l.metrics.publishBatch.Observe(float64(len(ps)))
 	l.metrics.publishSeconds.Observe(time.Since(ps[0].at).Seconds())
 	for i := range ps {
-		e := err
-		if i < len(cmds) {
-			e = cmds[i].Err()
-		}
-		if e != nil {
-			e = fmt.Errorf("%w: %w", failure, e)
+		o := &l.outcomes[i]
+		if o.err != nil {
+			o.id, o.err = relay.ID{}, fmt.Errorf("%w: %w", failure, o.err)
 			l.metrics.publishErrors.Inc()
 		}
 		if ps[i].acker != nil {
-			ps[i].acker.Published(ps[i].token, relay.ID{}, e)
+			ps[i].acker.Published(ps[i].token, o.id, o.err)
 		}
 	}
+	clear(l.outcomes)
 	l.flush()
 }
 
-// publishCmd is a PUBLISH whose channel and payload can be exchanged, so that a
+// exec sends what is open in one pipeline, with one WAIT for all.
+func (l *lane) exec(ctx context.Context, pipe redis.Pipeliner, ps []publication) {
+	for i := range ps {
+		if l.outcomes[i].open {
+			_ = pipe.Process(ctx, l.cmd(i, &ps[i])) // only queues
+		}
+	}
+	var wait *redis.IntCmd
+	if l.replicas > 0 {
+		wait = redis.NewIntCmd(ctx, "wait", l.replicas, l.waitMillis)
+		_ = pipe.Process(ctx, wait)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	var short error
+	if wait != nil {
+		short = l.replicated(wait)
+	}
+	for i := range ps {
+		if o := &l.outcomes[i]; o.open {
+			o.id, o.err = l.result(i, &ps[i])
+			if o.err == nil {
+				o.err = short
+			}
+			o.open = false
+		}
+	}
+}
+
+// replicated tells whether enough replicas have what was sent before.
+func (l *lane) replicated(wait *redis.IntCmd) error {
+	n, err := wait.Result()
+	if err != nil {
+		return err
+	}
+	if n < int64(l.replicas) {
+		return fmt.Errorf("%d replicas have it, want %d (--redis-wait-replicas)", n, l.replicas)
+	}
+	return nil
+}
+
+// plainCmd is a PUBLISH whose channel and payload can be exchanged, so that a
 // message costs the library no allocation.
-type publishCmd struct {
+type plainCmd struct {
 	*redis.IntCmd
 	channel, payload string
 }
 
-// command returns the PUBLISH for the i-th publication of a batch.
-func (l *lane) command(i int, p *publication) redis.Cmder {
-	if i == len(l.cmds) {
-		c := &publishCmd{}
-		c.IntCmd = redis.NewIntCmd(context.Background(), "publish", &c.channel, &c.payload)
-		l.cmds = append(l.cmds, c)
+// keptCmd is the same for a message that is kept.
+type keptCmd struct {
+	*redis.StringCmd
+	stream, head, channel, payload string
+	kept                           kept
+}
+
+// cmd returns the command for the i-th publication of a batch.
+func (l *lane) cmd(i int, p *publication) redis.Cmder {
+	for i >= len(l.plain) {
+		c, k := &plainCmd{}, &keptCmd{}
+		c.IntCmd = redis.NewIntCmd(context.Background(), l.command, &c.channel, &c.payload)
+		k.StringCmd = redis.NewStringCmd(context.Background(), "evalsha", l.publish.Hash(), 2, &k.stream, &k.head,
+			&k.channel, &k.payload, &k.kept.length, &k.kept.age, &k.kept.headLife)
+		l.plain, l.keeping = append(l.plain, c), append(l.keeping, k)
 	}
-	c := l.cmds[i]
-	c.channel, c.payload = p.channel, p.payload
+	if p.kept == nil {
+		c := l.plain[i]
+		c.channel, c.payload = p.channel, p.payload
+		c.SetErr(nil)
+		return c.IntCmd
+	}
+	c := l.keeping[i]
+	c.stream, c.head, c.channel, c.payload, c.kept = p.stream, p.head, p.channel, p.payload, *p.kept
 	c.SetErr(nil)
-	return c.IntCmd
+	return c.StringCmd
+}
+
+// result is the answer to the command for the i-th publication.
+func (l *lane) result(i int, p *publication) (id relay.ID, err error) {
+	if p.kept == nil {
+		return id, l.plain[i].Err()
+	}
+	text, err := l.keeping[i].Result()
+	if err != nil {
+		return id, err
+	}
+	id, ok := parsePlace(text)
+	if !ok || id.IsZero() {
+		return relay.ID{}, fmt.Errorf("redis gave a message the id %q", text)
+	}
+	return id, nil
 }
 
 // release lets go of what a batch has published; there is room for others then.
@@ -199,8 +342,12 @@ func (l *lane) release(n, bytes int) {
 	l.pending -= n
 	l.bytes -= bytes
 	l.mu.Unlock()
-	for _, c := range l.cmds[:min(n, len(l.cmds))] {
+	for _, c := range l.plain[:min(n, len(l.plain))] {
 		c.channel, c.payload = "", ""
+	}
+	for _, c := range l.keeping[:min(n, len(l.keeping))] {
+		c.stream, c.head, c.channel, c.payload, c.kept = "", "", "", "", kept{}
+		c.SetVal("")
 	}
 }
 
@@ -219,18 +366,29 @@ func (l *lane) closeWith(err error) {
 }
 
 // Enqueue implements relay.Publisher.
-func (b *Bus) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t relay.Token) {
+func (b *Bus) Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t relay.Token) {
 	now := time.Now()
 	if m.Time.IsZero() {
 		m.Time = now
 	}
-	// One allocation holds the channel's name and the envelope.
-	buf := make([]byte, 0, len(topicPrefix)+len(m.Topic)+envelopeSize(&m))
-	buf = append(append(buf, topicPrefix...), m.Topic...)
-	split := len(buf)
+	l := b.link(m.Topic)
+	p := publication{kept: b.keep.get(r), at: now, acker: a, token: t}
+	// One allocation holds the names and the envelope.
+	name := len(l.keys.prefix) + len(channelKind) + len(m.Topic)
+	buf := make([]byte, 0, 3*name+envelopeSize(&m))
+	buf = l.keys.append(buf, channelKind, m.Topic)
+	if p.kept != nil {
+		buf = l.keys.append(buf, streamKind, m.Topic)
+		buf = l.keys.append(buf, headKind, m.Topic)
+	}
+	names := len(buf)
 	buf = appendEnvelope(buf, &m)
 	all := unsafe.String(unsafe.SliceData(buf), len(buf)) // not changed any more
-	b.lane.enqueue(publication{channel: all[:split], payload: all[split:], at: now, acker: a, token: t})
+	p.channel, p.payload = all[:name], all[names:]
+	if p.kept != nil {
+		p.stream, p.head = all[name:2*name], all[2*name:3*name]
+	}
+	l.lane.enqueue(p)
 }
 
 // Publish implements relay.Publisher.

@@ -23,11 +23,11 @@ const complainEvery = 10 * time.Second
 var errCanary = errors.New("the node does not hear itself")
 
 // receive keeps a subscriber connection until ctx ends.
-func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
+func (l *link) receive(ctx context.Context, r relay.Receiver) {
 	pause := time.Duration(reconnectMin)
 	for ctx.Err() == nil {
-		err := b.receiveOnce(ctx, r)
-		stood := b.connected.Swap(false)
+		err := l.receiveOnce(ctx, r)
+		stood := l.connected.Swap(false)
 		if stood {
 			pause = reconnectMin // Redis was there: it may be again at once
 		}
@@ -35,10 +35,10 @@ func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
 			return
 		}
 		if stood {
-			b.metrics.reconnects.Inc()
-			b.log.Warn("redis subscriber connection lost, connecting again", "error", err)
+			l.metrics.reconnects.Inc()
+			l.log.Warn("redis subscriber connection lost, connecting again", "error", err)
 		} else {
-			b.log.Debug("redis cannot be reached, trying again", "error", err, "pause", pause)
+			l.log.Debug("redis cannot be reached, trying again", "error", err, "pause", pause)
 		}
 		select {
 		case <-ctx.Done():
@@ -50,33 +50,36 @@ func (b *Bus) receive(ctx context.Context, r relay.Receiver) {
 
 // receiveOnce connects, has everything subscribed again, and reads until the
 // connection breaks or the canary falls silent.
-func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
-	b.dials.armed.Store(true)
-	defer b.dials.armed.Store(false)
-	conn := b.sub.Subscribe(ctx)
-	stop := context.AfterFunc(ctx, b.dials.hangUp)
+func (l *link) receiveOnce(ctx context.Context, r relay.Receiver) error {
+	l.dials.armed.Store(true)
+	defer l.dials.armed.Store(false)
+	conn := l.subscriber(ctx)
+	stop := context.AfterFunc(ctx, l.dials.hangUp)
 	defer func() {
-		b.table.detach()
+		l.table.detach()
 		stop()
 		_ = conn.Close()
 	}()
-	if err := conn.Subscribe(ctx, b.canary); err != nil {
+	if err := l.table.send(ctx, conn, "subscribe", []string{l.canary}); err != nil {
 		return err
 	}
 	if _, err := conn.ReceiveTimeout(ctx, dialTimeout); err != nil {
 		return fmt.Errorf("subscribing to the node's own channel: %w", err)
 	}
-	b.dials.conn.Load().beforeRead = func() error {
-		r.Flush()
-		return b.checkCanary()
+	if err := l.refreshFirst(ctx); err != nil {
+		return err
 	}
-	b.table.attach(conn)
-	b.connected.Store(true)
+	l.dials.conn.Load().beforeRead = func() error {
+		r.Flush()
+		return l.checkCanary()
+	}
+	l.table.attach(conn)
+	l.connected.Store(true)
 	select {
-	case b.attached <- struct{}{}:
+	case l.attached <- struct{}{}:
 	default:
 	}
-	b.log.Info("redis subscriber connection established")
+	l.log.Info("redis subscriber connection established")
 	for n := 1; ; n++ {
 		// The library's deadline is not used (see idleConn).
 		v, err := conn.ReceiveTimeout(ctx, canarySilence)
@@ -85,13 +88,10 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 		}
 		switch v := v.(type) {
 		case *redis.Message:
-			b.message(v, r)
+			l.message(v, r)
 		case *redis.Subscription:
-			if v.Kind == "subscribe" && b.table.confirm(v.Channel) {
-				if topic, ok := channelTopic(v.Channel); ok {
-					b.metrics.gaps.WithLabelValues("false").Inc()
-					r.Gap(topic, relay.Position{})
-				}
+			if err := l.subscribed(v, r); err != nil {
+				return err
 			}
 		}
 		if n%flushEvery == 0 {
@@ -102,34 +102,87 @@ func (b *Bus) receiveOnce(ctx context.Context, r relay.Receiver) error {
 
 // checkCanary tells whether the canary was heard lately. It cannot be as long as
 // the topics are being subscribed to again, since it waits with all publishes.
-func (b *Bus) checkCanary() error {
-	since, open := b.lane.hearing.since()
+func (l *link) checkCanary() error {
+	since, open := l.lane.hearing.since()
 	if !open {
 		return nil
 	}
-	silent := min(b.CanaryAge(), time.Since(since))
+	silent := min(l.canaryAge(), time.Since(since))
 	if silent > canarySilence {
 		return fmt.Errorf("%w: silent for %s", errCanary, silent.Round(time.Millisecond))
 	}
 	return nil
 }
 
-func (b *Bus) message(v *redis.Message, r relay.Receiver) {
-	topic, ok := channelTopic(v.Channel)
+// subscriber makes the library's part of a connection; it dials later.
+func (l *link) subscriber(ctx context.Context) *redis.PubSub {
+	if l.sharded {
+		return l.sub.SSubscribe(ctx)
+	}
+	return l.sub.Subscribe(ctx)
+}
+
+// refreshFirst makes sure that the connection leads to a master, and knows its
+// history before anything is said of the topics.
+func (l *link) refreshFirst(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return l.refresh(ctx, l.ask)
+}
+
+// subscribed handles an answer of Redis to SUBSCRIBE or UNSUBSCRIBE. An error means
+// that the topics of this connection are elsewhere now.
+func (l *link) subscribed(v *redis.Subscription, r relay.Receiver) error {
+	switch v.Kind {
+	case "subscribe", "ssubscribe":
+		if !l.table.confirm(v.Channel) {
+			return nil
+		}
+		topic, ok := l.keys.topic(v.Channel)
+		if !ok {
+			return nil
+		}
+		switch begun, kept := l.table.heal(v.Channel, topic); {
+		case begun:
+			l.healer.add(v.Channel)
+		case !kept:
+			l.metrics.gaps.WithLabelValues("false").Inc()
+			r.Gap(topic, relay.Position{Epoch: l.epoch.Load(), At: time.Now()})
+		}
+	case "sunsubscribe":
+		if l.table.wants(v.Channel) {
+			return errMoved // the slot has, and Redis tells it so
+		}
+	}
+	return nil
+}
+
+func (l *link) message(v *redis.Message, r relay.Receiver) {
+	topic, ok := l.keys.topic(v.Channel)
 	if !ok {
-		b.heard.Store(max(1, int64(time.Since(b.started))))
+		l.heard.Store(max(1, int64(time.Since(l.started))))
 		return
 	}
-	b.metrics.received.Inc()
+	l.metrics.received.Inc()
 	m := relay.Message{Topic: topic}
-	if err := parseEnvelope(v.Payload, &m); err != nil {
-		b.metrics.undecodable.Inc()
-		if time.Since(b.complained) < complainEvery {
+	prev, err := parseEnvelope(v.Payload, &m)
+	if err != nil {
+		l.metrics.undecodable.Inc()
+		if time.Since(l.complained) < complainEvery {
 			return
 		}
-		b.complained = time.Now()
-		b.log.Warn("unreadable message from redis", "topic", topic, "error", err)
+		l.complained = time.Now()
+		l.log.Warn("unreadable message from redis", "topic", topic, "error", err)
 		return
 	}
-	r.Dispatch(m)
+	if m.ID.IsZero() {
+		r.Dispatch(m)
+		return
+	}
+	switch l.table.admit(v.Channel, &m, prev) {
+	case admitted:
+		r.Dispatch(m)
+	case holed:
+		l.healer.add(v.Channel)
+	}
 }

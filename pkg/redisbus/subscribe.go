@@ -2,6 +2,7 @@ package redisbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -23,7 +24,10 @@ const (
 // table holds which topics are wanted. One goroutine, run, is the only one that
 // sends SUBSCRIBE and UNSUBSCRIBE; it brings Redis in line with the table.
 type table struct {
+	// Fixed.
+	link    *link
 	metrics *Metrics
+	keeps   func(relay.Topic) bool
 	hearing *gate // open when all topics of a connection's start are confirmed on it
 	wake    chan struct{}
 	closed  chan struct{} // closed when run has ended: nothing is confirmed any more
@@ -34,17 +38,29 @@ type table struct {
 	idle      []idleChannel            // channels that nobody wants, in the order of their time
 	conn      *redis.PubSub            // nil while there is none
 	restoring int                      // topics of the connection's start that it has not confirmed
+	lost      time.Time                // when the last connection broke
+	leaving   map[string]int           // sharded channels whose UNSUBSCRIBE is not confirmed, how often
 	epoch     uint32                   // changes whenever conn does; 0: never had one
 }
 
 // subscription is one wanted topic; guarded by table.mu.
 type subscription struct {
 	refs      int32
-	asked     uint32 // the epoch in which SUBSCRIBE was sent; 0: not yet
-	confirmed uint32 // the epoch in which Redis confirmed it last
-	restoring bool   // counted in table.restoring
+	asked     uint32   // the epoch in which SUBSCRIBE was sent; 0: not yet
+	confirmed uint32   // the epoch in which Redis confirmed it last
+	restoring bool     // counted in table.restoring
+	placed    bool     // place is known
+	place     relay.ID // of the last message that was dispatched, or that was there before the first
+	history   uint64   // the epoch (see epoch.go) that place belongs to
+	ahead     []stamp  // dispatched from the history, and maybe still to come through the connection
+	healing   *healing // nil: messages are dispatched as they come
 	waiters   []*waiter
 	idleSince time.Time // when refs became 0 last; that of its entry in idle that counts
+}
+
+// position is where a subscriber stands that has got everything so far.
+func (s *subscription) position() relay.Position {
+	return relay.Position{Epoch: s.history, ID: s.place, At: time.Now()}
 }
 
 // waiter is a Subscribe that waits for left confirmations; guarded by table.mu.
@@ -58,8 +74,8 @@ type idleChannel struct {
 	since   time.Time
 }
 
-func newTable(m *Metrics, hearing *gate) *table {
-	return &table{metrics: m, hearing: hearing, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}}
+func newTable(l *link, hearing *gate) *table {
+	return &table{link: l, metrics: l.metrics, hearing: hearing, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}, leaving: map[string]int{}}
 }
 
 func (t *table) poke() {
@@ -71,14 +87,47 @@ func (t *table) poke() {
 
 // Subscribe implements relay.Subscriptions.
 func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.Position, error) {
-	t := b.table
+	if len(b.links) == 1 {
+		return b.links[0].table.subscribe(ctx, topics, false)
+	}
+	positions := make([]relay.Position, len(topics))
+	for i, t := range topics {
+		p, err := b.link(t).table.subscribe(ctx, topics[i:i+1], false)
+		if err != nil {
+			b.Unsubscribe(topics[:i]...)
+			return nil, err
+		}
+		positions[i] = p[0]
+	}
+	return positions, nil
+}
+
+// SubscribeNew implements relay.Subscriptions.
+func (b *Bus) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
+	positions, err := b.link(t).table.subscribe(ctx, []relay.Topic{t}, true)
+	if err != nil {
+		return relay.Position{}, err
+	}
+	return positions[0], nil
+}
+
+// Unsubscribe implements relay.Subscriptions.
+func (b *Bus) Unsubscribe(topics ...relay.Topic) {
+	for _, t := range topics {
+		b.link(t).table.unsubscribe(t)
+	}
+}
+
+// subscribe wants topics of the table's keyspace. Of new ones it is known that
+// nothing has been published to them.
+func (t *table) subscribe(ctx context.Context, topics []relay.Topic, isNew bool) ([]relay.Position, error) {
 	w := &waiter{done: make(chan struct{})}
 	t.mu.Lock()
 	for _, topic := range topics {
-		channel := topicChannel(topic)
+		channel := t.link.keys.channel(topic)
 		s := t.topics[channel]
 		if s == nil {
-			s = &subscription{}
+			s = &subscription{placed: isNew}
 			t.topics[channel] = s
 			t.metrics.subscriptions.Inc()
 		}
@@ -105,16 +154,15 @@ func (b *Bus) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.Pos
 			return nil, fmt.Errorf("%w: subscription not confirmed: %w", relay.ErrUnavailable, ctx.Err())
 		}
 	}
-	return make([]relay.Position, len(topics)), nil
-}
-
-// SubscribeNew implements relay.Subscriptions.
-func (b *Bus) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
-	places, err := b.Subscribe(ctx, t)
-	if err != nil {
-		return relay.Position{}, err
+	positions := make([]relay.Position, len(topics))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, topic := range topics {
+		if s := t.topics[t.link.keys.channel(topic)]; s != nil { // else its caller has unsubscribed too often
+			positions[i] = s.position()
+		}
 	}
-	return places[0], nil
+	return positions, nil
 }
 
 // abandon takes back a Subscribe whose caller has stopped waiting.
@@ -122,7 +170,7 @@ func (t *table) abandon(w *waiter, topics []relay.Topic) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, topic := range topics {
-		channel := topicChannel(topic)
+		channel := t.link.keys.channel(topic)
 		s := t.topics[channel]
 		for i, x := range s.waiters {
 			if x == w {
@@ -134,16 +182,13 @@ func (t *table) abandon(w *waiter, topics []relay.Topic) {
 	}
 }
 
-// Unsubscribe implements relay.Subscriptions.
-func (b *Bus) Unsubscribe(topics ...relay.Topic) {
-	t := b.table
+// unsubscribe wants a topic no more.
+func (t *table) unsubscribe(topic relay.Topic) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, topic := range topics {
-		channel := topicChannel(topic)
-		if s := t.topics[channel]; s != nil {
-			t.release(channel, s)
-		}
+	channel := t.link.keys.channel(topic)
+	if s := t.topics[channel]; s != nil {
+		t.release(channel, s)
 	}
 }
 
@@ -160,6 +205,7 @@ func (t *table) attach(conn *redis.PubSub) {
 	t.mu.Lock()
 	t.conn = conn
 	t.epoch++
+	clear(t.leaving)
 	t.asks = t.asks[:0]
 	for channel, s := range t.topics {
 		t.asks = append(t.asks, channel)
@@ -178,6 +224,7 @@ func (t *table) detach() {
 	t.mu.Lock()
 	t.conn = nil
 	t.epoch++
+	t.lost = time.Now()
 	t.hearing.close()
 	t.mu.Unlock()
 }
@@ -205,6 +252,9 @@ func (t *table) confirm(channel string) (again bool) {
 	}
 	again = s.confirmed != 0 && s.confirmed != t.epoch
 	s.confirmed = t.epoch
+	if s.history == 0 {
+		s.history = t.link.epoch.Load()
+	}
 	t.restored(s)
 	for _, w := range s.waiters {
 		if w.left--; w.left == 0 {
@@ -237,7 +287,7 @@ func (t *table) run(ctx context.Context) {
 // is left to the receiver, which sees the connection break.
 func (t *table) subscribeWanted(ctx context.Context) {
 	for {
-		var batch []string
+		var batch, unplaced []string
 		t.mu.Lock()
 		conn := t.conn
 		for conn != nil && len(t.asks) > 0 && len(batch) < subscribeBatch {
@@ -246,16 +296,79 @@ func (t *table) subscribeWanted(ctx context.Context) {
 			if s := t.topics[channel]; s != nil && s.asked != t.epoch {
 				s.asked = t.epoch
 				batch = append(batch, channel)
+				if !s.placed {
+					unplaced = append(unplaced, channel)
+				}
 			}
 		}
 		if len(t.asks) == 0 && cap(t.asks) > 16*subscribeBatch {
 			t.asks = nil
 		}
 		t.mu.Unlock()
-		if len(batch) == 0 || conn.Subscribe(ctx, batch...) != nil {
+		if len(batch) == 0 {
+			return
+		}
+		if err := t.findPlaces(ctx, unplaced); err != nil {
+			if ctx.Err() == nil {
+				t.link.log.Debug("redis does not tell where topics are, connecting again", "error", err)
+			}
+			t.link.dials.hangUp() // which the receiver sees
+			return
+		}
+		if t.send(ctx, conn, "subscribe", batch) != nil {
 			return
 		}
 	}
+}
+
+// send sends SUBSCRIBE or UNSUBSCRIBE.
+func (t *table) send(ctx context.Context, conn *redis.PubSub, command string, channels []string) error {
+	switch {
+	case command == "subscribe" && t.link.sharded:
+		return conn.SSubscribe(ctx, channels...)
+	case command == "subscribe":
+		return conn.Subscribe(ctx, channels...)
+	case t.link.sharded:
+		return conn.SUnsubscribe(ctx, channels...)
+	}
+	return conn.Unsubscribe(ctx, channels...)
+}
+
+// findPlaces asks what the last messages of topics are that will be subscribed
+// to: what comes later comes through the connection, or leaves a hole that shows.
+func (t *table) findPlaces(ctx context.Context, channels []string) error {
+	if len(channels) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	heads := make([]*redis.StringCmd, len(channels))
+	_, err := t.link.ask.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, channel := range channels {
+			topic, _ := t.link.keys.topic(channel)
+			heads[i] = p.Get(ctx, t.link.keys.head(topic))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		// A slot that is being moved: not placed, the first message is taken as it comes.
+		if !refused(err) {
+			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, channel := range channels {
+		s := t.topics[channel]
+		if s == nil || s.placed {
+			continue
+		}
+		text, err := heads[i].Result()
+		if id, ok := parsePlace(text); ok && (err == nil || errors.Is(err, redis.Nil)) {
+			s.placed, s.place, s.history = true, id, t.link.epoch.Load()
+		}
+	}
+	return nil
 }
 
 // unsubscribeIdle drops the topics that nobody has wanted since before. One
@@ -282,6 +395,9 @@ func (t *table) unsubscribeIdle(ctx context.Context, before time.Time) {
 				t.metrics.subscriptions.Dec()
 				if s.asked == t.epoch {
 					batch = append(batch, next.channel)
+					if t.link.sharded {
+						t.leaving[next.channel]++
+					}
 				}
 			}
 		}
@@ -290,7 +406,7 @@ func (t *table) unsubscribeIdle(ctx context.Context, before time.Time) {
 			t.idle = nil
 		}
 		t.mu.Unlock()
-		if conn == nil || len(batch) == 0 || conn.Unsubscribe(ctx, batch...) != nil {
+		if conn == nil || len(batch) == 0 || t.send(ctx, conn, "unsubscribe", batch) != nil {
 			return
 		}
 	}

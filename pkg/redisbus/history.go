@@ -1,0 +1,193 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/pkg/relay"
+)
+
+// coverage is for how long after a position's moment the absence of any trace in
+// Redis means that nothing was published: Redis knows the last message of a topic
+// for headLife. The difference is for clocks that are wrong, by an hour even.
+const coverage = 30 * time.Minute
+
+// page is a relay.Page with what healing needs besides.
+type page struct {
+	relay.Page
+	before relay.ID // the place right before the first message, or where the page ends when it has none
+}
+
+// read asks for what a topic keeps after a place. p must be a client, a
+// connection or a pipeline that greet has seen; the answer is for page.
+func (l *link) read(ctx context.Context, p redis.Scripter, topic relay.Topic, after relay.ID, n int) *redis.Cmd {
+	return readScript.EvalSha(ctx, p, []string{l.keys.stream(topic), l.keys.head(topic), l.keys.epoch()}, placeText(after), strconv.Itoa(n))
+}
+
+var errHistory = errors.New("redis answers a read of history with something else")
+
+// page makes a page of what read was answered with.
+func (l *link) page(topic relay.Topic, after relay.Position, n int, cmd *redis.Cmd) (p page, err error) {
+	reply, err := cmd.Slice()
+	if err != nil {
+		return p, err
+	}
+	if len(reply) != 4 {
+		return p, errHistory
+	}
+	epochText, ok1 := reply[0].(string)
+	headText, ok2 := reply[1].(string)
+	found, ok3 := reply[2].(int64)
+	entries, ok4 := reply[3].([]any)
+	head, ok5 := parsePlace(headText)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+		return p, errHistory
+	}
+	p.Position = relay.Position{Epoch: parseEpoch(epochText), ID: after.ID, At: time.Now()}
+	for i, e := range entries {
+		m, prev, err := parseEntry(topic, e)
+		if err != nil {
+			l.metrics.undecodable.Inc()
+			return p, err
+		}
+		if i == 0 {
+			p.before = prev
+		}
+		p.Messages = append(p.Messages, m)
+		p.Position.ID = m.ID
+	}
+	if len(p.Messages) == 0 {
+		if !head.IsZero() || after.Epoch != p.Position.Epoch {
+			p.Position.ID = head
+		}
+		p.before = p.Position.ID
+	}
+	p.More = len(p.Messages) == n
+	p.Complete = after.Epoch != 0 && after.Epoch == p.Position.Epoch && (found == 1 || followsOn(after, p, head))
+	if p.Position.Epoch == 0 { // flushed just now: what comes next has another epoch
+		p.Position.Epoch = l.epoch.Load()
+	}
+	return p, nil
+}
+
+// followsOn tells whether a page follows a position that is not in the stream any
+// more, or that is before everything.
+func followsOn(after relay.Position, p page, head relay.ID) bool {
+	before, known := head, !head.IsZero()
+	if len(p.Messages) > 0 {
+		before, known = p.before, !p.before.IsZero()
+	}
+	if known {
+		return before == after.ID
+	}
+	// Redis knows of nothing before the page, and would for headLife.
+	return time.Since(after.At) < coverage
+}
+
+// parseEpoch reads the epoch from the value of its key; 0 when there is none.
+func parseEpoch(s string) uint64 {
+	for i := range len(s) {
+		if s[i] == ' ' {
+			n, err := strconv.ParseUint(s[:i], 10, 64)
+			if err != nil {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// parseEntry reads an entry of a stream.
+func parseEntry(topic relay.Topic, entry any) (m relay.Message, prev relay.ID, err error) {
+	e, ok := entry.([]any)
+	if !ok || len(e) != 2 {
+		return m, prev, errHistory
+	}
+	idText, ok1 := e[0].(string)
+	fields, ok2 := e[1].([]any)
+	if !ok1 || !ok2 || len(fields) < 4 {
+		return m, prev, errHistory
+	}
+	prevText, ok1 := fields[1].(string)
+	envelope, ok2 := fields[3].(string)
+	if !ok1 || !ok2 {
+		return m, prev, errHistory
+	}
+	m.Topic = topic
+	if _, err := parseEnvelope(envelope, &m); err != nil {
+		return m, prev, err
+	}
+	if m.ID, ok1 = parsePlace(idText); !ok1 {
+		return m, prev, errHistory
+	}
+	if prev, ok2 = parsePlace(prevText); !ok2 {
+		return m, prev, errHistory
+	}
+	return m, prev, nil
+}
+
+// Since implements relay.History.
+func (b *Bus) Since(ctx context.Context, t relay.Topic, after relay.Position, n int) (relay.Page, error) {
+	l := b.link(t)
+	var p page
+	err := l.steadily(ctx, func() error {
+		cmd := l.read(ctx, l.ask, t, after.ID, n)
+		var err error
+		p, err = l.page(t, after, n, cmd)
+		return err
+	})
+	return p.Page, err
+}
+
+// Before implements relay.History.
+func (b *Bus) Before(ctx context.Context, t relay.Topic, before relay.ID, n int) (messages []relay.Message, more bool, err error) {
+	l := b.link(t)
+	to := "+"
+	if !before.IsZero() {
+		to = "(" + before.String()
+	}
+	err = l.steadily(ctx, func() error {
+		cmd := redis.NewSliceCmd(ctx, "xrevrange", l.keys.stream(t), to, "-", "count", n+1)
+		if err := l.ask.Process(ctx, cmd); err != nil {
+			return err
+		}
+		messages, more = nil, len(cmd.Val()) > n
+		for _, e := range cmd.Val()[:min(n, len(cmd.Val()))] {
+			m, _, err := parseEntry(t, e)
+			if err != nil {
+				return err
+			}
+			messages = append(messages, m)
+		}
+		return nil
+	})
+	return messages, more, err
+}
+
+// steadily asks Redis something once this node hears it, and again for as long as
+// Redis refuses for the moment and ctx allows.
+func (l *link) steadily(ctx context.Context, ask func() error) error {
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
+		err := l.lane.hearing.wait(ctx)
+		if err == nil {
+			err = ask()
+		}
+		if err == nil {
+			return nil
+		}
+		if !refused(err) || !sleep(ctx, pause) {
+			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+		}
+		if noScript(err) {
+			_ = readScript.Load(ctx, l.ask).Err() // if it fails, so does what comes next
+		} else {
+			_, _ = l.master.follow(ctx) // the same
+		}
+	}
+}

@@ -1,0 +1,249 @@
+package redisbus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/pkg/relay"
+)
+
+const (
+	// publishConns is for one pipeline after the other, and for the connection
+	// that a broken one is replaced by.
+	publishConns = 2
+	// readConns bounds the reads of histories that are under way at once.
+	readConns = 8
+)
+
+// link is all that leads to one master: connections, what is published over them,
+// and what is subscribed to. A Cluster has one for each partition.
+type link struct {
+	// Fixed after newLink.
+	log     *slog.Logger
+	metrics *Metrics
+	node    string
+	keys    keyspace
+	sharded bool // sharded pub/sub
+	waits   bool // messages count when replicas have them
+	canary  string
+	master  *master
+	pub     *redis.Client // for the lane
+	ask     *redis.Client // for everything else but subscriptions
+	sub     *redis.Client
+	lane    *lane
+	table   *table
+	healer  *healer
+	dials   dialPermit
+	started time.Time
+
+	heard     atomic.Int64  // when the canary last came, ns since started; 0: never
+	connected atomic.Bool   // the subscriber connection stands
+	attached  chan struct{} // a subscriber connection was made: sing at once
+	epoch     atomic.Uint64 // of the history that Redis holds; 0: not known yet
+
+	// Owned by the receiver.
+	complained time.Time // about an unreadable message
+}
+
+func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
+	l := &link{log: b.log, metrics: b.metrics, node: o.Node, keys: k, sharded: a.mode == modeCluster, waits: o.WaitReplicas > 0,
+		canary: k.canary(o.Node), started: time.Now(), attached: make(chan struct{}, 1)}
+	network := a.options.Network
+	l.master = newMaster(find, network, o.dial, a.tlsFor)
+	common := clientOptions(&a.options)
+	common.ClientName = "parley-" + o.Node
+	common.Addr = a.hosts[0] // for messages; master knows better
+	common.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.master.connect(ctx) }
+	common.TLSConfig = nil // master sees to that
+	pub := *common
+	pub.PoolSize = publishConns
+	pub.ReadTimeout = publishTimeout // the deadline of a pipeline is what counts
+	pub.OnConnect = l.greet
+	l.pub = redis.NewClient(&pub)
+	ask := *common
+	ask.PoolSize = readConns
+	ask.OnConnect = l.greet
+	l.ask = redis.NewClient(&ask)
+	sub := *common
+	sub.ClientName += "-sub"
+	sub.Dialer = l.dials.dialer(common.Dialer)
+	l.sub = redis.NewClient(&sub)
+	hearing := newGate()
+	l.lane = newLane(l, hearing, o.WaitReplicas, o.WaitTimeout)
+	l.table = newTable(l, hearing)
+	l.table.keeps = b.keeps
+	l.healer = newHealer(l)
+	l.lane.askElsewhere = func(addr string) *redis.Client {
+		other := *clientOptions(&a.options)
+		other.ClientName = common.ClientName
+		other.Addr, other.PoolSize, other.TLSConfig = addr, 1, nil
+		other.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			nc, err := o.dial(ctx, network, addr)
+			if config := a.tlsFor(addr); err == nil && config != nil {
+				nc = tls.Client(nc, config)
+			}
+			return nc, err
+		}
+		return redis.NewClient(&other)
+	}
+	return l
+}
+
+// run works until ctx ends.
+func (l *link) run(ctx context.Context, r relay.Receiver) {
+	l.lane.flush = r.Flush
+	var wg sync.WaitGroup
+	wg.Go(func() { l.lane.run(ctx) })
+	wg.Go(func() { l.table.run(ctx) })
+	wg.Go(func() { l.healer.run(ctx, r) })
+	wg.Go(func() { l.sing(ctx) })
+	wg.Go(func() { l.watch(ctx) })
+	l.receive(ctx, r)
+	wg.Wait()
+	l.lane.closeWith(relay.ErrClosed)
+}
+
+func (l *link) close() error {
+	return errors.Join(l.pub.Close(), l.ask.Close(), l.sub.Close())
+}
+
+func (l *link) canaryAge() time.Duration {
+	if at := l.heard.Load(); at != 0 {
+		return time.Since(l.started) - time.Duration(at)
+	}
+	return time.Since(l.started)
+}
+
+func (l *link) ready() error {
+	switch age := l.canaryAge(); {
+	case l.heard.Load() == 0:
+		return errors.New("not connected yet")
+	case !l.connected.Load():
+		return errors.New("subscriber connection lost")
+	case age > canarySilence:
+		return fmt.Errorf("the node has not heard itself for %s", age.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// sing publishes the canary until ctx ends.
+func (l *link) sing(ctx context.Context) {
+	tick := time.NewTicker(canaryInterval)
+	defer tick.Stop()
+	for {
+		l.lane.enqueue(publication{channel: l.canary, payload: "1", at: time.Now()})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-l.attached:
+		}
+	}
+}
+
+// watch asks each second whether the master is still where it was, and whether it
+// still is one and holds the history that it held. A master that was demoted and
+// lives on tells nobody by itself.
+func (l *link) watch(ctx context.Context) {
+	tick := time.NewTicker(canaryInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !l.connected.Load() {
+			continue // the receiver looks for it already
+		}
+		limited, cancel := context.WithTimeout(ctx, canaryInterval)
+		moved, err := l.master.follow(limited)
+		if moved {
+			l.log.Warn("redis has another master, following it")
+		} else if err != nil {
+			l.log.Debug("nobody tells where the redis master is", "error", err)
+		} else if err = l.refresh(limited, l.ask); errors.Is(err, errNotMaster) {
+			l.log.Warn("redis is no master any more, looking for the new one")
+			l.master.hangUp()
+		}
+		cancel()
+	}
+}
+
+// dialPermit lets the subscriber client dial once for each time it is armed. The
+// library's PubSub reconnects by itself and subscribes to everything in one
+// command; here the receiver decides when to connect, and the table subscribes
+// in batches, so that the library's own attempts are refused.
+type dialPermit struct {
+	armed atomic.Bool
+	conn  atomic.Pointer[idleConn] // the connection that was dialled last
+}
+
+var (
+	errNotArmed = errors.New("subscriber connection lost")
+	errMoved    = errors.New("the redis master has moved")
+)
+
+func (g *dialPermit) dialer(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !g.armed.CompareAndSwap(true, false) {
+			return nil, errNotArmed
+		}
+		nc, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		c := &idleConn{Conn: nc}
+		g.conn.Store(c)
+		if err := ctx.Err(); err != nil { // hangUp may have come too early
+			_ = c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// hangUp closes the connection that was dialled last, in whatever state it is;
+// the library's Close would wait for a handshake under way.
+func (g *dialPermit) hangUp() {
+	if c := g.conn.Load(); c != nil {
+		_ = c.Close() // may have been closed
+	}
+}
+
+// idleConn calls a function before each read from the network, which is when
+// the library has consumed all that it had read.
+type idleConn struct {
+	net.Conn
+	beforeRead func() error // set by the goroutine that reads, before it does
+}
+
+func (c *idleConn) Read(p []byte) (int, error) {
+	if c.beforeRead != nil {
+		if err := c.beforeRead(); err != nil {
+			return 0, err
+		}
+		if err := c.Conn.SetReadDeadline(time.Now().Add(canarySilence)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// SetReadDeadline is the library's, once a message; from the moment that
+// beforeRead is set, Read keeps the deadline, once a read.
+func (c *idleConn) SetReadDeadline(t time.Time) error {
+	if c.beforeRead != nil {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t)
+}

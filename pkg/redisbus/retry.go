@@ -1,0 +1,152 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// retryMin and retryMax bound the pause before something is tried again that
+	// Redis has refused for the moment.
+	retryMin = 5 * time.Millisecond
+	retryMax = 80 * time.Millisecond
+)
+
+// passing are the errors with which Redis refuses a command that it has not
+// executed, and may accept in a moment: the script is not there yet, the server
+// is a replica now or loads what it kept, the slot is moving.
+var passing = []string{"NOSCRIPT", "READONLY", "MASTERDOWN", "LOADING", "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"}
+
+// refused tells whether Redis has refused a command for the moment.
+func refused(err error) bool {
+	var e redis.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	text := e.Error()
+	for _, p := range passing {
+		if strings.HasPrefix(text, p) {
+			return true
+		}
+	}
+	// What a script meets when half of its keys have moved.
+	return strings.Contains(text, "non local key") || strings.Contains(text, "READONLY")
+}
+
+// noScript tells whether Redis has forgotten its scripts, as SCRIPT FLUSH does.
+func noScript(err error) bool { return strings.HasPrefix(err.Error(), "NOSCRIPT") }
+
+// askedAt is where the keys of a command are while their slot is being moved, ""
+// when err tells nothing of it.
+func askedAt(err error) string {
+	var e redis.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	if f := strings.Fields(e.Error()); len(f) == 3 && f[0] == "ASK" {
+		return f[2]
+	}
+	return ""
+}
+
+// again opens what Redis has refused for the moment, to be sent once more, and
+// tells whether there is any. Not so a message after which one of the same topic
+// was accepted: it would come out of its order.
+func (l *lane) again(ctx context.Context, ps []publication) (any bool) {
+	var accepted map[string]bool
+	for i := range ps {
+		if any = any || refused(l.outcomes[i].err); any {
+			accepted = map[string]bool{}
+			break
+		}
+	}
+	if !any {
+		return false
+	}
+	any = false
+	elsewhere := map[string][]int{}
+	forgotten, moved := false, false
+	for i := len(ps) - 1; i >= 0; i-- {
+		o := &l.outcomes[i]
+		switch {
+		case o.err == nil:
+			accepted[ps[i].channel] = true
+		case refused(o.err) && !accepted[ps[i].channel]:
+			any, o.open = true, true
+			text := o.err.Error()
+			forgotten = forgotten || noScript(o.err)
+			moved = moved || !strings.HasPrefix(text, "ASK") && !strings.HasPrefix(text, "TRYAGAIN")
+			if addr := askedAt(o.err); addr != "" {
+				elsewhere[addr] = append(elsewhere[addr], i)
+			}
+		}
+	}
+	for addr, at := range elsewhere {
+		l.sendElsewhere(ctx, addr, ps, at)
+	}
+	if forgotten {
+		_ = l.publish.Load(ctx, l.client).Err() // if it fails, so does what comes next
+	} else if moved {
+		_, _ = l.master.follow(ctx) // the same
+	}
+	for i := range l.outcomes {
+		if l.outcomes[i].open {
+			return true
+		}
+	}
+	return false
+}
+
+// sendElsewhere sends messages, given from the last to the first, to the master
+// that their slot is being moved to.
+func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication, at []int) {
+	c := l.others[addr]
+	if c == nil {
+		c = l.askElsewhere(addr)
+		if l.others == nil {
+			l.others = map[string]*redis.Client{}
+		}
+		l.others[addr] = c
+	}
+	pipe := c.Pipeline()
+	_ = pipe.ScriptLoad(ctx, publishShardedSource)
+	for k := len(at) - 1; k >= 0; k-- {
+		_ = pipe.Do(ctx, "asking")
+		_ = pipe.Process(ctx, l.cmd(at[k], &ps[at[k]]))
+	}
+	var wait *redis.IntCmd
+	if l.replicas > 0 {
+		wait = redis.NewIntCmd(ctx, "wait", l.replicas, l.waitMillis)
+		_ = pipe.Process(ctx, wait)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for _, i := range at {
+		o := &l.outcomes[i]
+		if o.id, o.err = l.result(i, &ps[i]); o.err == nil && wait != nil {
+			o.err = l.replicated(wait)
+		}
+		o.open = refused(o.err)
+	}
+}
+
+func (l *lane) closeOthers() {
+	for _, c := range l.others {
+		_ = c.Close() // nothing is under way
+	}
+}
+
+// sleep returns false when ctx has ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
