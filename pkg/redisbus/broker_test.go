@@ -3,6 +3,8 @@ package redisbus_test
 import (
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -17,42 +19,53 @@ var nodes atomic.Int64
 // open makes a bus that does not run yet.
 func open(tb testing.TB, url string) *redisbus.Bus {
 	tb.Helper()
-	b, err := redisbus.New(redisbus.Options{
-		URL:  url,
-		Node: fmt.Sprint("node-", nodes.Add(1)),
-		Log:  slog.New(slog.NewTextHandler(tb.Output(), nil)),
-	})
+	return openWith(tb, redisbus.Options{URL: url})
+}
+
+// openKeeping makes one on which all messages to clients are kept.
+func openKeeping(tb testing.TB, url string) *redisbus.Bus {
+	tb.Helper()
+	return openWith(tb, redisbus.Options{URL: url, Keeps: func(t relay.Topic) bool { return strings.HasPrefix(string(t), "client/") }})
+}
+
+func openWith(tb testing.TB, o redisbus.Options) *redisbus.Bus {
+	tb.Helper()
+	o.Node = fmt.Sprint("node-", nodes.Add(1))
+	o.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	b, err := redisbus.New(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return b
 }
 
-func TestBrokerOnRedis(t *testing.T) {
-	relaytest.Broker(t, func(tb testing.TB) relaytest.Backend {
+func onRedis(open func(testing.TB, string) *redisbus.Bus) func(testing.TB) relaytest.Backend {
+	return func(tb testing.TB) relaytest.Backend {
 		r := relaytest.StartRedis(tb)
 		return relaytest.Backend{
 			Open: func(tb testing.TB) relay.Broker { return open(tb, r.URL()) },
 			Down: r.Kill,
 		}
-	})
+	}
 }
 
-func TestBrokerOnEmbeddedRedis(t *testing.T) {
-	relaytest.Broker(t, func(tb testing.TB) relaytest.Backend {
+func onEmbeddedRedis(open func(testing.TB, string) *redisbus.Bus) func(testing.TB) relaytest.Backend {
+	return func(tb testing.TB) relaytest.Backend {
 		r, err := embedded.StartRedis()
 		if err != nil {
 			tb.Fatal(err)
 		}
-		down := false
-		tb.Cleanup(func() {
-			if !down {
-				r.Close()
-			}
-		})
+		down := sync.OnceFunc(r.Close)
+		tb.Cleanup(down)
 		return relaytest.Backend{
 			Open: func(tb testing.TB) relay.Broker { return open(tb, r.URL()) },
-			Down: func() { down = true; r.Close() },
+			Down: down,
 		}
-	})
+	}
 }
+
+func TestBrokerOnRedis(t *testing.T)         { relaytest.Broker(t, onRedis(open)) }
+func TestBrokerOnEmbeddedRedis(t *testing.T) { relaytest.Broker(t, onEmbeddedRedis(open)) }
+
+func TestHistoryOnRedis(t *testing.T)         { relaytest.History(t, onRedis(openKeeping)) }
+func TestHistoryOnEmbeddedRedis(t *testing.T) { relaytest.History(t, onEmbeddedRedis(openKeeping)) }

@@ -27,9 +27,9 @@ type serverInfo struct {
 // master, the scripts are there, and the epoch is that of what the master holds.
 func (l *link) greet(ctx context.Context, c *redis.Conn) error {
 	_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		l.publishScript().Load(ctx, p)
-		readScript.Load(ctx, p)
-		epochScript.Load(ctx, p)
+		for _, s := range []script{l.publishScript(), readScript} {
+			p.ScriptLoad(ctx, s.source)
+		}
 		return nil
 	})
 	if err != nil {
@@ -38,7 +38,7 @@ func (l *link) greet(ctx context.Context, c *redis.Conn) error {
 	return l.refresh(ctx, c)
 }
 
-func (l *link) publishScript() *redis.Script {
+func (l *link) publishScript() script {
 	if l.sharded {
 		return publishShardedScript
 	}
@@ -74,7 +74,7 @@ func (l *link) refresh(ctx context.Context, c client) error {
 	}
 	// Not zero, and exact as a number of Lua too.
 	fresh := strconv.FormatUint(1+rand.Uint64N(1<<53-1), 10)
-	text, err := epochScript.Run(ctx, c, []string{l.keys.epoch()}, s.run, s.replication, s.before, fresh, waits).Text()
+	text, err := c.Eval(ctx, epochScript.source, []string{l.keys.epoch()}, s.run, s.replication, s.before, fresh, waits).Text()
 	if err != nil {
 		return fmt.Errorf("asking for the epoch: %w", err)
 	}

@@ -26,7 +26,7 @@ type page struct {
 // read asks for what a topic keeps after a place. p must be a client, a
 // connection or a pipeline that greet has seen; the answer is for page.
 func (l *link) read(ctx context.Context, p redis.Scripter, topic relay.Topic, after relay.ID, n int) *redis.Cmd {
-	return readScript.EvalSha(ctx, p, []string{l.keys.stream(topic), l.keys.head(topic), l.keys.epoch()}, placeText(after), strconv.Itoa(n))
+	return p.EvalSha(ctx, readScript.hash, []string{l.keys.stream(topic), l.keys.head(topic), l.keys.epoch()}, placeText(after), strconv.Itoa(n))
 }
 
 var errHistory = errors.New("redis answers a read of history with something else")
@@ -185,7 +185,7 @@ func (l *link) steadily(ctx context.Context, ask func() error) error {
 			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 		}
 		if noScript(err) {
-			_ = readScript.Load(ctx, l.ask).Err() // if it fails, so does what comes next
+			_ = l.ask.ScriptLoad(ctx, readScript.source).Err() // if it fails, so does what comes next
 		} else {
 			_, _ = l.master.follow(ctx) // the same
 		}

@@ -84,7 +84,7 @@ func (c *keptCache) get(r relay.Retention) *kept {
 type lane struct {
 	// Fixed after newLane.
 	client       *redis.Client
-	publish      *redis.Script
+	publish      script
 	command      string // that publishes what is not kept
 	replicas     int    // that must have a batch before it counts; 0: none
 	waitMillis   int64  // for them
@@ -304,7 +304,7 @@ func (l *lane) cmd(i int, p *publication) redis.Cmder {
 	for i >= len(l.plain) {
 		c, k := &plainCmd{}, &keptCmd{}
 		c.IntCmd = redis.NewIntCmd(context.Background(), l.command, &c.channel, &c.payload)
-		k.StringCmd = redis.NewStringCmd(context.Background(), "evalsha", l.publish.Hash(), 2, &k.stream, &k.head,
+		k.StringCmd = redis.NewStringCmd(context.Background(), "evalsha", l.publish.hash, 2, &k.stream, &k.head,
 			&k.channel, &k.payload, &k.kept.length, &k.kept.age, &k.kept.headLife)
 		l.plain, l.keeping = append(l.plain, c), append(l.keeping, k)
 	}

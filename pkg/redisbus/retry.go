@@ -89,7 +89,7 @@ func (l *lane) again(ctx context.Context, ps []publication) (any bool) {
 		l.sendElsewhere(ctx, addr, ps, at)
 	}
 	if forgotten {
-		_ = l.publish.Load(ctx, l.client).Err() // if it fails, so does what comes next
+		_ = l.client.ScriptLoad(ctx, l.publish.source).Err() // if it fails, so does what comes next
 	} else if moved {
 		_, _ = l.master.follow(ctx) // the same
 	}
@@ -113,7 +113,7 @@ func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication,
 		l.others[addr] = c
 	}
 	pipe := c.Pipeline()
-	_ = pipe.ScriptLoad(ctx, publishShardedSource)
+	_ = pipe.ScriptLoad(ctx, l.publish.source)
 	for k := len(at) - 1; k >= 0; k-- {
 		_ = pipe.Do(ctx, "asking")
 		_ = pipe.Process(ctx, l.cmd(at[k], &ps[at[k]]))

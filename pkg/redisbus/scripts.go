@@ -1,10 +1,10 @@
 package redisbus
 
 import (
+	"crypto/sha1"
 	_ "embed"
+	"encoding/hex"
 	"strings"
-
-	"github.com/redis/go-redis/v9"
 )
 
 var (
@@ -15,11 +15,19 @@ var (
 	//go:embed epoch.lua
 	epochSource string
 
+	publishScript = newScript(publishSource)
 	// A Cluster needs sharded pub/sub, which other servers take as well, but whose
 	// subscriptions they tell from the rest.
-	publishShardedSource = strings.Replace(publishSource, "'PUBLISH'", "'SPUBLISH'", 1)
-	publishScript        = redis.NewScript(publishSource)
-	publishShardedScript = redis.NewScript(publishShardedSource)
-	readScript           = redis.NewScript(readSource)
-	epochScript          = redis.NewScript(epochSource)
+	publishShardedScript = newScript(strings.Replace(publishSource, "'PUBLISH'", "'SPUBLISH'", 1))
+	readScript           = newScript(readSource)
+	epochScript          = newScript(epochSource)
 )
+
+// script is a Lua script. The library's own type forgets a script's hash when it
+// is loaded in a pipeline.
+type script struct{ source, hash string }
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source)) // which is how Redis names scripts
+	return script{source, hex.EncodeToString(sum[:])}
+}
