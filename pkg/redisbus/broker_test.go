@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"parley/pkg/embedded"
 	"parley/pkg/redisbus"
@@ -26,6 +27,12 @@ func open(tb testing.TB, url string) *redisbus.Bus {
 func openKeeping(tb testing.TB, url string) *redisbus.Bus {
 	tb.Helper()
 	return openWith(tb, redisbus.Options{URL: url, Keeps: func(t relay.Topic) bool { return strings.HasPrefix(string(t), "client/") }})
+}
+
+// optionsWaiting have messages count when so many replicas have them.
+func optionsWaiting(url string, replicas int) redisbus.Options {
+	return redisbus.Options{URL: url, WaitReplicas: replicas, WaitTimeout: 200 * time.Millisecond,
+		Keeps: func(t relay.Topic) bool { return strings.HasPrefix(string(t), "client/") }}
 }
 
 func openWith(tb testing.TB, o redisbus.Options) *redisbus.Bus {

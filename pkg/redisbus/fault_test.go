@@ -26,15 +26,26 @@ import (
 type node struct {
 	*redisbus.Bus
 	*relaytest.Recorder
+	name string
 	end func()
 }
 
 // join makes a node and runs it until the test ends. It need not be ready yet.
 func join(t *testing.T, url string) *node {
 	t.Helper()
-	b := open(t, url)
+	return joinBus(t, open(t, url))
+}
+
+// joinKeeping is join with a bus on which all messages to clients are kept.
+func joinKeeping(t *testing.T, url string) *node {
+	t.Helper()
+	return joinBus(t, openKeeping(t, url))
+}
+
+func joinBus(t *testing.T, b *redisbus.Bus) *node {
+	t.Helper()
 	received, end := relaytest.Run(t, b)
-	return &node{Bus: b, Recorder: received, end: end}
+	return &node{Bus: b, Recorder: received, name: fmt.Sprint("node-", nodes.Load()), end: end}
 }
 
 func ready(t *testing.T, ns ...*node) {
@@ -96,6 +107,11 @@ func trafficTopic(i int) relay.Topic { return relay.Topic(fmt.Sprint("client/", 
 // flow has n publish to so many topics until the traffic is stopped, each topic
 // by one sender.
 func flow(t *testing.T, n *node, topics int) *traffic {
+	return flowKept(t, n, topics, relay.Retention{})
+}
+
+// flowKept is flow with messages that are kept.
+func flowKept(t *testing.T, n *node, topics int, r relay.Retention) *traffic {
 	const senders = 2
 	tr := &traffic{ledger: relaytest.Ledger{Window: make(chan struct{}, 2000)}}
 	var sent atomic.Int64
@@ -112,7 +128,7 @@ func flow(t *testing.T, n *node, topics int) *traffic {
 					}
 					sent.Add(1)
 					n.Enqueue(relay.Message{Topic: trafficTopic(k), Body: strconv.AppendInt(nil, int64(seq), 10)},
-						relay.Retention{}, &tr.ledger, relaytest.Numbered(k, seq))
+						r, &tr.ledger, relaytest.Numbered(k, seq))
 				}
 			}
 		})

@@ -247,13 +247,15 @@ func (l *lane) send(run context.Context, pipe redis.Pipeliner, ps []publication,
 
 // exec sends what is open in one pipeline, with one WAIT for all.
 func (l *lane) exec(ctx context.Context, pipe redis.Pipeliner, ps []publication) {
+	counts := false // somebody wants to know whether it was accepted
 	for i := range ps {
 		if l.outcomes[i].open {
 			_ = pipe.Process(ctx, l.cmd(i, &ps[i])) // only queues
+			counts = counts || ps[i].acker != nil
 		}
 	}
 	var wait *redis.IntCmd
-	if l.replicas > 0 {
+	if l.replicas > 0 && counts {
 		wait = redis.NewIntCmd(ctx, "wait", l.replicas, l.waitMillis)
 		_ = pipe.Process(ctx, wait)
 	}

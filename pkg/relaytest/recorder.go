@@ -11,11 +11,8 @@ import (
 // Recorder is a relay.Receiver that keeps all that it is given. Its other
 // methods may be called from any goroutine.
 type Recorder struct {
-	// Not guarded on purpose: the race detector tells when a broker calls
-	// Dispatch or Gap from more than one goroutine.
-	calls int
-
 	mu       sync.Mutex
+	calls    map[relay.Topic]*int // the numbers are not guarded on purpose, see call
 	events   map[relay.Topic][]Event
 	received int
 	gaps     int
@@ -32,11 +29,26 @@ type Event struct {
 var _ relay.Receiver = (*Recorder)(nil)
 
 // NewRecorder makes one.
-func NewRecorder() *Recorder { return &Recorder{events: map[relay.Topic][]Event{}} }
+func NewRecorder() *Recorder {
+	return &Recorder{calls: map[relay.Topic]*int{}, events: map[relay.Topic][]Event{}}
+}
+
+// call has the race detector tell when a broker calls Dispatch or Gap for a topic
+// from two goroutines at the same time.
+func (r *Recorder) call(t relay.Topic) {
+	r.mu.Lock()
+	n := r.calls[t]
+	if n == nil {
+		n = new(int)
+		r.calls[t] = n
+	}
+	r.mu.Unlock()
+	*n++
+}
 
 // Dispatch implements relay.Receiver.
 func (r *Recorder) Dispatch(m relay.Message) {
-	r.calls++
+	r.call(m.Topic)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.received++
@@ -45,7 +57,7 @@ func (r *Recorder) Dispatch(m relay.Message) {
 
 // Gap implements relay.Receiver.
 func (r *Recorder) Gap(t relay.Topic, p relay.Position) {
-	r.calls++
+	r.call(t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gaps++
