@@ -27,7 +27,7 @@ type node struct {
 	*redisbus.Bus
 	*relaytest.Recorder
 	name string
-	end func()
+	end  func()
 }
 
 // join makes a node and runs it until the test ends. It need not be ready yet.
