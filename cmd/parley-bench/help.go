@@ -41,6 +41,7 @@ func overview() string {
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.summary)
 	}
+	fmt.Fprintf(&b, "  %-8s %s\n", drillName, drillSummary)
 	b.WriteString(outro)
 	return b.String()
 }

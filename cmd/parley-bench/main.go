@@ -1,6 +1,7 @@
 // Parley-bench loads a fleet of Texto servers and tells what it did with it:
 // how fast, at what cost, and whether every message that was acknowledged
-// arrived once and in order. `parley-bench help` explains it.
+// arrived once and in order. With the subcommand drill it breaks a fleet on
+// purpose. `parley-bench help` explains it.
 package main
 
 import (
@@ -57,6 +58,9 @@ func run(ctx context.Context, args []string, out console) int {
 			return exitOK
 		}
 		name, args = args[0], []string{"--help"}
+	}
+	if name == drillName {
+		return runDrill(ctx, args, out)
 	}
 	for _, c := range commands {
 		if c.name == name {

@@ -44,6 +44,8 @@ func Cause(err error) string {
 		return "timed out"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	case errors.Is(err, net.ErrClosed):
+		return "closed on this side"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "ended without a close frame"
 	}

@@ -48,6 +48,10 @@ func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 // SetReadDeadline ends reads that take longer; see net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(t) }
 
+// SetWriteDeadline ends writes that take longer; see net.Conn. A frame may have
+// been written in part, so the connection is of no more use then.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }
+
 // SetDeadline ends reads and writes that take longer; see net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
 

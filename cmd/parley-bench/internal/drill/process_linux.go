@@ -1,0 +1,8 @@
+package drill
+
+import "syscall"
+
+// dieWithParent has the system end a child when this process dies.
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
