@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -74,10 +75,11 @@ type Conn struct {
 	out      []byte // whole frames
 	written  int    // what tryWrite wrote of out
 	writeErr error
-	backlog  *backlog // not nil while the socket is full
-	pinged   int64    // when the last ping went out that has not been answered
-	deadline int64    // when a closing connection is cut
-	restart  int64    // when a draining connection is closed at the latest; 0: not draining
+	backlog  *backlog      // not nil while the socket is full
+	pinged   int64         // when the last ping went out that has not been answered
+	deadline int64         // when a closing connection is cut
+	restart  int64         // when a draining connection is closed at the latest; 0: not draining
+	flushed  chan struct{} // closed when all is written; nil: nobody waits
 }
 
 // Send queues a copy of finished frames (see AppendFrame), to go out at the next
@@ -87,6 +89,29 @@ func (c *Conn) Send(frames []byte) { c.loop.postBytes(evFrames, c, frames) }
 
 // Flush has what was sent go out. It never blocks.
 func (c *Conn) Flush() { c.loop.Flush() }
+
+// Do has f called on the loop after what was sent before, and before what is sent
+// later. It may be called like Send. f is dropped when the group has ended.
+func (c *Conn) Do(f func()) { c.loop.Do(f) }
+
+// ErrClosing means that a connection is closing or has ended.
+var ErrClosing = errors.New("the connection is closing")
+
+// Flushed waits until all that was sent before, by functions given to Do too, has
+// been written to the network, as long as the peer takes something of it within
+// 30 seconds. The error is ErrClosing. Only for the reader.
+func (c *Conn) Flushed() error {
+	written := make(chan struct{})
+	if !c.loop.Do(func() { c.flushed = written; c.flush() }) {
+		return ErrClosing
+	}
+	c.loop.Flush()
+	<-written
+	if c.closing.Load() {
+		return ErrClosing
+	}
+	return nil
+}
 
 // Loop is the loop that the connection belongs to.
 func (c *Conn) Loop() *Loop { return c.loop }
@@ -157,6 +182,14 @@ func (c *Conn) Commit(b []byte) {
 	c.appended()
 }
 
+// CloseHere is Close for a Deliverer, on its loop: what was committed before goes
+// out, and nothing after it.
+func (c *Conn) CloseHere(code int, text string, r Reason) {
+	c.blame(r)
+	c.closing.Store(true)
+	c.appendLast(appendClose(nil, code, text))
+}
+
 // append queues finished frames.
 func (c *Conn) append(frames []byte) {
 	if c.state != stateOpen {
@@ -195,9 +228,7 @@ func (c *Conn) mark() {
 func (c *Conn) slow() {
 	c.out = c.out[:0]
 	c.backlog.truncate()
-	c.blame(ReasonSlow)
-	c.closing.Store(true)
-	c.appendLast(appendClose(nil, CodeTryLater, "slow reader"))
+	c.CloseHere(CodeTryLater, "slow reader", ReasonSlow)
 }
 
 // appendLast queues a close frame; nothing goes out after it.
@@ -214,6 +245,7 @@ func (c *Conn) appendLast(frame []byte) {
 // flush writes what is queued without blocking.
 func (c *Conn) flush() {
 	if c.state == stateEnded {
+		c.tellFlushed()
 		return
 	}
 	if len(c.out) > 0 {
@@ -244,9 +276,21 @@ func (c *Conn) writeOut() {
 	}
 }
 
-// settle goes on with closing when everything has been written.
+// tellFlushed has Flushed return.
+func (c *Conn) tellFlushed() {
+	if c.flushed != nil {
+		close(c.flushed)
+		c.flushed = nil
+	}
+}
+
+// settle goes on, with closing or what waits, when everything has been written.
 func (c *Conn) settle() {
-	if c.state != stateClosing || len(c.out) > 0 || c.backlog != nil && !c.backlog.finished() {
+	if len(c.out) > 0 || c.backlog != nil && !c.backlog.finished() {
+		return
+	}
+	c.tellFlushed()
+	if c.state != stateClosing {
 		return
 	}
 	if c.shutting {
@@ -296,6 +340,7 @@ func (c *Conn) end() {
 		c.backlog.truncate()
 	}
 	c.out = nil
+	c.tellFlushed()
 	c.loop.remove(c)
 }
 
@@ -322,9 +367,7 @@ func (c *Conn) keepalive(now int64) {
 	}
 	switch silent := time.Duration(now - heard); {
 	case cfg.IdleTimeout > 0 && silent >= cfg.IdleTimeout:
-		c.blame(ReasonIdle)
-		c.closing.Store(true)
-		c.appendLast(appendClose(nil, CodeIdle, "idle timeout"))
+		c.CloseHere(CodeIdle, "idle timeout", ReasonIdle)
 	case c.pinged > 0 && time.Duration(now-c.pinged) >= pongTimeout:
 		c.blame(ReasonPing)
 		c.end()

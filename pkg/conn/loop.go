@@ -46,7 +46,7 @@ const (
 	evDrain                     // conn is to be closed when what its client sent is answered
 	evAdd
 	evTick
-	evSnapshot
+	evDo // call do
 	evStop
 )
 
@@ -57,7 +57,7 @@ type event struct {
 	from, to   int // evFrames, evClose: bytes of the queue's arena
 	recipients []Deliverer
 	message    relay.Message
-	snapshot   chan<- []*Conn
+	do         func()
 }
 
 // Loop owns the outbound side of its connections.
@@ -112,6 +112,11 @@ func (l *Loop) admit(bytes int) bool {
 	l.bytes += bytes
 	return !l.ended
 }
+
+// Do has f called on the loop, in the order of the calls of Post and Do, at the
+// next Flush or before. f must not block. Do waits like Post; false when the loop
+// has ended, and f is dropped.
+func (l *Loop) Do(f func()) bool { return l.post(event{kind: evDo, do: f}) }
 
 // Flush has the loop work on what was posted. It never blocks.
 func (l *Loop) Flush() {
@@ -169,7 +174,7 @@ func (l *Loop) add(kind eventKind, c *Conn, b []byte) {
 // snapshot returns the loop's connections at this moment.
 func (l *Loop) snapshot() []*Conn {
 	answer := make(chan []*Conn, 1)
-	if !l.post(event{kind: evSnapshot, snapshot: answer}) {
+	if !l.Do(func() { answer <- append([]*Conn(nil), l.conns...) }) {
 		return nil
 	}
 	l.Flush()
@@ -260,8 +265,8 @@ func (l *Loop) handle(e *event, arena []byte) {
 		for i := len(l.conns) - 1; i >= 0; i-- { // a connection may end, which moves the last one here
 			l.conns[i].keepalive(now)
 		}
-	case evSnapshot:
-		e.snapshot <- append([]*Conn(nil), l.conns...)
+	case evDo:
+		e.do()
 	}
 }
 

@@ -16,13 +16,14 @@ const (
 	ReasonFlood           // kept sending far over the rate limit
 	ReasonDrain           // the node is going down
 	ReasonBroker          // Redis could not be reached when the client came
+	ReasonTakeover        // another connection has taken the session over
 	ReasonInternal        // our own failure
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{"none", "client_closed", "network_error", "protocol_error",
 	"message_too_big", "slow_reader", "ping_timeout", "idle_timeout", "flood", "drain",
-	"redis_unavailable", "internal_error"}
+	"redis_unavailable", "takeover", "internal_error"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -36,4 +37,5 @@ const (
 	CodeRestart       = 1012 // the node drains: come back, to another one
 	CodeTryLater      = 1013 // slow reader, or Redis not available
 	CodeIdle          = 4000
+	CodeTakenOver     = 4001 // another connection has the session now
 )

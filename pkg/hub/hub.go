@@ -18,6 +18,13 @@ type Subscriber interface {
 	Loop() *conn.Loop
 }
 
+// GapTaker is a Subscriber that wants to know where messages may be missing.
+type GapTaker interface {
+	// Gap is called on the loop, between the messages where the gap is. From p on
+	// nothing is missing; the zero Position: that is not known.
+	Gap(p relay.Position)
+}
+
 // Flusher has what was posted to the loops go out.
 type Flusher interface{ Flush() }
 
@@ -146,9 +153,26 @@ func (h *Hub) Dispatch(m relay.Message) {
 	h.mu.RUnlock()
 }
 
-// Gap implements relay.Receiver. Nothing that is delivered today is kept, so
-// that there is nothing to tell a client beyond what it knows.
-func (h *Hub) Gap(relay.Topic, relay.Position) {}
+// Gap implements relay.Receiver: every subscriber of the topic that is a GapTaker
+// is told, in its order of messages. It waits like Dispatch.
+func (h *Hub) Gap(t relay.Topic, p relay.Position) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	e := h.topics[t]
+	if e == nil {
+		return
+	}
+	for _, g := range e.groups {
+		recipients := g.recipients // as they are now
+		g.loop.Do(func() {
+			for _, r := range recipients {
+				if r, ok := r.(GapTaker); ok {
+					r.Gap(p)
+				}
+			}
+		})
+	}
+}
 
 // Flush implements relay.Receiver.
 func (h *Hub) Flush() { h.loops.Flush() }
