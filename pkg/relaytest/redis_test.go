@@ -1,11 +1,15 @@
 package relaytest
 
 import (
+	"context"
 	"errors"
 	"os"
-	"strings"
 	"testing"
+
+	"parley/pkg/redisproc"
 )
+
+func (r *Redis) ping() error { return r.Client().Ping(context.Background()).Err() }
 
 func TestRedisLives(t *testing.T) {
 	r := StartRedis(t)
@@ -38,26 +42,23 @@ func TestRedisLives(t *testing.T) {
 	Eventually(t, "the server goes on", func() bool { return r.ping() == nil })
 }
 
-func TestRedisNamesTakenPort(t *testing.T) {
-	first := StartRedis(t)
-	second := &Redis{tb: t, program: first.program, dir: t.TempDir(), port: first.port, log: new(logBuffer)}
-	err := second.start()
-	if !errors.Is(err, errPortTaken) {
-		t.Errorf("error = %v, want %v", err, errPortTaken)
+func TestSentinelStarts(t *testing.T) {
+	NoLeaks(t)
+	s := StartSentinel(t, redisproc.SentinelOptions{Replicas: 1})
+	master, err := s.Master(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if log := second.log.since(0); !strings.Contains(log, "Address already in use") {
-		t.Errorf("the log does not say why: %s", log)
+	if replicas, err := master.Client().Wait(t.Context(), 1, 0).Result(); err != nil || replicas != 1 {
+		t.Errorf("%d replicas follow (%v), want 1", replicas, err)
 	}
 }
 
-// Two servers of one test do not meet.
-func TestRedisIsAlone(t *testing.T) {
-	a, b := StartRedis(t), StartRedis(t)
-	if a.Addr() == b.Addr() {
-		t.Fatalf("two servers on %s", a.Addr())
-	}
-	a.Kill()
-	if err := b.ping(); err != nil {
-		t.Errorf("the other one was killed: %v", err)
+func TestClusterStarts(t *testing.T) {
+	NoLeaks(t)
+	c := StartCluster(t, redisproc.ClusterOptions{Replicas: -1})
+	masters, err := c.Masters(t.Context())
+	if err != nil || len(masters) != 3 || len(c.Servers) != 3 {
+		t.Errorf("%d masters of %d servers (%v), want 3 of 3", len(masters), len(c.Servers), err)
 	}
 }
