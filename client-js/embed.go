@@ -15,7 +15,7 @@ var (
 	//go:embed app/*.html app/*.js app/*.css app/*.svg
 	app embed.FS
 
-	//go:embed parley.js link.js
+	//go:embed parley.js link.js session.js
 	sdk embed.FS
 )
 

@@ -17,7 +17,7 @@ func TestFilesIsAFileSystem(t *testing.T) {
 }
 
 func TestFilesHoldsWhatIsServedAndNothingElse(t *testing.T) {
-	want := []string{"link.js", "parley.js"}
+	want := []string{"link.js", "parley.js", "session.js"}
 	app, err := os.ReadDir("app")
 	if err != nil {
 		t.Fatal(err)

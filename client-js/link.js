@@ -3,6 +3,8 @@
  * answers. TextoClient in parley.js makes one after another.
  */
 
+/** @import {SessionNews} from './session.js' */
+
 /**
  * As much of a WebSocket as the client uses.
  * @typedef {object} SocketLike
@@ -31,8 +33,10 @@
 /**
  * What a link tells its owner; nothing once it has ended.
  * @typedef {object} LinkOwner
- * @property {(link: Link) => void} greeted  Once.
- * @property {(detail: {senderId: string, text: string, id: string}) => void} received
+ * @property {() => void} refused  The relay did not resume the session that the URL named; the greeting of a fresh one follows.
+ * @property {(link: Link, news: SessionNews) => void} greeted  Once.
+ * @property {(link: Link, news: SessionNews, asked: boolean) => void} renewed  After the greeting; asked: it answers a question of this side.
+ * @property {(detail: {senderId: string, text: string, id: string}) => void} received  It is acknowledged afterwards.
  * @property {(link: Link, code: number, reason: string) => void} lost  The link has ended, not by its `close()`; all its requests are settled.
  */
 
@@ -94,12 +98,15 @@ export class Link {
   #ended = false;
   /** The timer that the greeting has to beat. @type {any} */ #deadline;
   /** Frames that came in. */ #heard = 0;
+  /** The timer that asks for a fresh token. @type {any} */ #renewal;
   /** The relay's last error that answered no request. */ #complaint = '';
   /**
    * Written and not answered, by the id that the answer will carry.
    * @type {Map<string, {outgoing: Outgoing | null, timer: any, heard: number}>}
    */
   #requests = new Map();
+  /** Ids of the registrations that were written and not answered, in time or not. @type {Set<string>} */
+  #asked = new Set();
 
   /**
    * @param {SocketLike} socket  Just made, and of this link alone from here on.
@@ -140,7 +147,17 @@ export class Link {
    */
   probe() {
     // A request under way is such a question already.
-    if (this.ready && this.#requests.size === 0) this.#request('registration', null, null);
+    if (this.#requests.size === 0) this.#register();
+  }
+
+  /**
+   * Asks for a fresh token in ms, and not before, whatever was told earlier.
+   * @param {number} ms
+   */
+  renewIn(ms) {
+    if (this.#ended) return;
+    this.#clock.clearTimeout(this.#renewal);
+    this.#renewal = this.#clock.setTimeout(() => this.#register(), ms);
   }
 
   /** Ends the link from this side. Its requests are rejected with ECONN. */
@@ -150,16 +167,22 @@ export class Link {
     this.#end(CloseCode.normal, '');
   }
 
+  #register() {
+    if (this.ready) this.#asked.add(this.#request('registration', null, null));
+  }
+
   /**
    * @param {string} kind
    * @param {object | null} data
    * @param {Outgoing | null} outgoing
+   * @returns {string} the id that the answer will carry.
    */
   #request(kind, data, outgoing) {
     const id = newID();
     const timer = this.#clock.setTimeout(() => this.#expire(id), this.#timeout);
     this.#requests.set(id, { outgoing, timer, heard: this.#heard });
     this.#write(id, kind, data);
+    return id;
   }
 
   /**
@@ -201,12 +224,16 @@ export class Link {
     const { kind, id, data } = parse(raw);
     if (kind === 'connection' && this.clientId === '') {
       this.#greeted(data);
-    } else if (kind === 'ack' || kind === 'connection') {
+    } else if (kind === 'connection') {
+      this.#take(id)?.outgoing?.resolve();
+      this.#renewed(data, this.#asked.delete(id));
+    } else if (kind === 'ack') {
       this.#take(id)?.outgoing?.resolve();
     } else if (kind === 'error') {
       const { code = '', description = '' } = strings(data);
       const request = this.#take(id);
       if (request) request.outgoing?.reject(new ParleyError(code, description));
+      else if (code === 'ERESUME' && this.clientId === '') this.#owner.refused();
       else this.#complaint = description;
     } else if (kind === 'receive') {
       const { sender_id: senderId, text } = strings(data);
@@ -225,7 +252,15 @@ export class Link {
     this.clientId = clientId;
     this.node = node;
     this.since = this.#clock.now();
-    this.#owner.greeted(this);
+    this.#owner.greeted(this, news(data));
+  }
+
+  /**
+   * @param {unknown} data
+   * @param {boolean} asked
+   */
+  #renewed(data, asked) {
+    if (strings(data).client_id?.toLowerCase() === this.clientId.toLowerCase()) this.#owner.renewed(this, news(data), asked);
   }
 
   /**
@@ -255,6 +290,7 @@ export class Link {
   #end(code, reason) {
     this.#ended = true;
     this.#clock.clearTimeout(this.#deadline);
+    this.#clock.clearTimeout(this.#renewal);
     const requests = [...this.#requests.values()];
     this.#requests.clear();
     // A relay that closes over a frame that is too big does not say which one:
@@ -305,6 +341,16 @@ function parse(raw) {
  */
 function strings(value) {
   return Object.fromEntries(Object.entries(value ?? {}).filter(([, member]) => typeof member === 'string'));
+}
+
+/**
+ * What the data of a `connection` message says about the session.
+ * @param {any} data
+ * @returns {SessionNews}
+ */
+function news(data) {
+  const recovered = typeof data?.recovered === 'boolean' ? data.recovered : undefined;
+  return { token: strings(data).resume ?? '', recovered };
 }
 
 /** A random UUID. crypto.randomUUID would do, but pages without TLS lack it. */

@@ -10,14 +10,19 @@
  * - Messages are written in the order of the calls to send.
  * - A connection that is lost is opened again, after a wait that obeys the
  *   close code, the relay's Retry-After and full jitter.
+ * - The new connection resumes the session: the address stays, and what came
+ *   meanwhile is received, in order and each message once. Where that is not
+ *   certain, `gap` says so before anything newer is handed on.
  */
 
 import { CloseCode, Link, ParleyError, isAddress } from './link.js';
+import { GapDescription, Session, TOKEN_REFRESH } from './session.js';
 
 export { ParleyError, isAddress };
 
 /**
  * @import {Clock, Outgoing, SocketLike} from './link.js'
+ * @import {GapReason, SessionNews} from './session.js'
  */
 
 /**
@@ -31,16 +36,24 @@ export { ParleyError, isAddress };
 /**
  * The events of a client, with what their `detail` holds.
  *
- * - `open`: greeted. The address may be a new one after each connection.
+ * - `open`: greeted. `resumed`: the address is the one from before; `recovered`:
+ *   and all that came meanwhile follows. Both are false the first time.
  * - `message`: a message came. It is acknowledged once all listeners have run.
+ * - `gap`: messages may be missing here, between those before and those after.
+ *   It comes ahead of the `open` of the connection that it concerns.
+ * - `session`: what resumes this session later, or in another page, has changed:
+ *   the options `token` and `last` of the client there. It comes with each
+ *   message too, once that was handled.
  * - `reconnecting`: the next connection is tried in `delay` ms; `attempt` counts
  *   the connections lost in a row, `code` and `reason` say how the last one ended.
  *   It comes again when the wait is cut short.
  * - `close`: the client has stopped and does not come back by itself.
  * - `state`: the state has changed.
  * @typedef {object} TextoEvents
- * @property {CustomEvent<{clientId: string, node: string}>} open
+ * @property {CustomEvent<{clientId: string, node: string, resumed: boolean, recovered: boolean}>} open
  * @property {CustomEvent<{senderId: string, text: string, id: string}>} message
+ * @property {CustomEvent<{reason: GapReason, description: string}>} gap
+ * @property {CustomEvent<{token: string | null, last: string | null}>} session
  * @property {CustomEvent<{code: number, reason: string, delay: number, attempt: number}>} reconnecting
  * @property {CustomEvent<{code: number, reason: string}>} close
  * @property {CustomEvent<{state: TextoState}>} state
@@ -69,6 +82,9 @@ export { ParleyError, isAddress };
 /**
  * @typedef {object} TextoOptions
  * @property {string | URL} [url]  Where the relay is, with ws, wss, http or https; relative to the page. Default `/v1/texto` of the page's own host.
+ * @property {boolean} [resume]  Whether a new connection resumes the session of the one before; false: each has an address of its own. Default true.
+ * @property {string | null} [token]  Resumes the session that this token is of, as `session` told it.
+ * @property {string | null} [last]  The message that was the last to be handled in that session, as `session` told it.
  * @property {number} [backoffBase]  Longest wait before the first new attempt, in ms; it doubles with each that fails. Default 1000.
  * @property {number} [backoffCap]  Bound of that doubling, in ms. Default 30000.
  * @property {number} [queueLimit]  Messages that may wait for a connection. Default 100: half of the burst that a relay accepts, since they all go at once.
@@ -130,6 +146,8 @@ export class TextoClient extends Target {
   /** @type {() => number} */ #random;
   /** @type {Clock} */ #clock;
   /** @type {PageLike | null} */ #page;
+  /** @type {Session} */ #session;
+  /** What the last `session` event said. @type {{token: string | null, last: string | null}} */ #told;
 
   /** @type {TextoState} */ #state = 'closed';
   /** Set while connecting and open. @type {Link | null} */ #link = null;
@@ -160,6 +178,8 @@ export class TextoClient extends Target {
     };
     this.#random = options.random ?? Math.random;
     this.#page = options.page === undefined ? /** @type {PageLike} */ (globalThis) : options.page;
+    this.#session = new Session(options.resume ?? true, options.token ?? null, options.last ?? null);
+    this.#told = { token: this.token, last: this.last };
   }
 
   /** @returns {TextoState} */
@@ -178,9 +198,23 @@ export class TextoClient extends Target {
   }
 
   /**
+   * Resumes this session, with `last`, whichever client it is given to; null
+   * where the relay resumes none. Whoever has it can read what comes next.
+   */
+  get token() {
+    return this.#session.token;
+  }
+
+  /** The id of the last message that was handled; null: the token alone tells the place. */
+  get last() {
+    return this.#session.last;
+  }
+
+  /**
    * Starts, and stays connected until `close()`. While waiting it cuts the
    * wait short, though never below what the relay asked for. Connecting or
-   * open already, it does nothing.
+   * open already, it does nothing. A client that had stopped resumes its
+   * session, and takes it back from whoever has taken it over.
    */
   connect() {
     if (this.#state === 'closed') this.#dial();
@@ -223,11 +257,13 @@ export class TextoClient extends Target {
   }
 
   #dial() {
-    const socket = new this.#WebSocket(this.#url.href);
+    const socket = new this.#WebSocket(this.#session.address(this.#url));
     this.#pause = null;
     this.#link = new Link(socket, this.#clock, this.#requestTimeout, {
-      greeted: (link) => this.#greeted(link),
-      received: (detail) => this.#emit('message', detail),
+      refused: () => this.#session.refused(),
+      greeted: (link, news) => this.#greeted(link, news),
+      renewed: (link, news, asked) => this.#renewed(link, news, asked),
+      received: (detail) => this.#received(detail),
       lost: (link, code, reason) => this.#lost(link, code, reason),
     });
     // Adding a listener that is there already changes nothing.
@@ -236,15 +272,57 @@ export class TextoClient extends Target {
     this.#enter('connecting');
   }
 
-  /** @param {Link} link */
-  #greeted(link) {
+  /**
+   * @param {Link} link
+   * @param {SessionNews} news
+   */
+  #greeted(link, news) {
+    const { resumed, recovered, gap } = this.#session.greeted(news);
+    if (this.token) link.renewIn(TOKEN_REFRESH);
     // Before any listener runs: what was queued goes ahead of what it sends.
     while (link.ready && this.#queue.length > 0) {
       link.send(/** @type {Outgoing} */ (this.#queue.shift()));
     }
     this.#enter('open');
-    // The listeners of `state` may have closed the client.
-    if (this.#link === link) this.#emit('open', { clientId: link.clientId, node: link.node });
+    // The listeners of each event may have closed the client.
+    if (gap && this.#link === link) this.#tellGap(gap);
+    if (this.#link === link) this.#emit('open', { clientId: link.clientId, node: link.node, resumed, recovered });
+    if (this.#link === link) this.#tellSession();
+  }
+
+  /**
+   * @param {Link} link
+   * @param {SessionNews} news
+   * @param {boolean} asked
+   */
+  #renewed(link, news, asked) {
+    // An answer says once more what the greeting said; of its own accord the relay speaks of a gap.
+    const gap = !asked && news.recovered === false;
+    if (gap) this.#session.broken();
+    this.#session.renew(news.token);
+    if (this.token) link.renewIn(TOKEN_REFRESH);
+    // First the gap: a page that goes away in between hears of it again.
+    if (gap) this.#tellGap('relay');
+    this.#tellSession();
+  }
+
+  /** @param {{senderId: string, text: string, id: string}} detail */
+  #received(detail) {
+    if (this.#session.isNew(detail.id)) this.#emit('message', detail);
+    this.#session.handled(detail.id);
+    this.#tellSession();
+  }
+
+  /** @param {GapReason} reason */
+  #tellGap(reason) {
+    this.#emit('gap', { reason, description: GapDescription[reason] });
+  }
+
+  #tellSession() {
+    const { token, last } = this;
+    if (token === this.#told.token && last === this.#told.last) return;
+    this.#told = { token, last };
+    this.#emit('session', { token, last });
   }
 
   /**

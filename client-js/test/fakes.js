@@ -86,10 +86,20 @@ export class FakeSocket extends EventTarget {
     this.dispatchEvent(new Event('open'));
   }
 
-  /** The handshake succeeds and the greeting comes. */
-  greet(clientId = ME, node = 'n1') {
+  /** The handshake succeeds and the greeting comes, with what more it says. */
+  greet(clientId = ME, node = 'n1', more = {}) {
     this.shake();
-    this.say({ kind: 'connection', id: 'greeting', client_id: clientId, data: { client_id: clientId, node } });
+    this.tell('greeting', { node, ...more }, clientId);
+  }
+
+  /** A `connection` message comes. */
+  tell(id, data, clientId = ME) {
+    this.say({ kind: 'connection', id, client_id: clientId, data: { client_id: clientId, ...data } });
+  }
+
+  /** A message from another client comes. */
+  receive(id, text = id) {
+    this.say({ kind: 'receive', id, client_id: ME, data: { sender_id: YOU, text } });
   }
 
   /** A frame comes: an object is encoded, anything else comes as it is. */
@@ -165,7 +175,7 @@ export function setUp(options = {}) {
     page,
     ...options,
   });
-  for (const type of ['open', 'message', 'reconnecting', 'close', 'state']) {
+  for (const type of ['open', 'message', 'gap', 'session', 'reconnecting', 'close', 'state']) {
     client.addEventListener(type, (event) => log.push([type, event.detail]));
   }
   return {

@@ -1,7 +1,7 @@
 /**
  * A small fleet of relay nodes in one process: Texto v1 as far as the SDK and
- * the sample app see it, with nodes that can be killed, started again on their
- * port, and made to refuse.
+ * the sample app see it, sessions that are resumed included, with nodes that can
+ * be killed, started again on their port, and made to refuse.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -25,17 +25,67 @@ const TYPES = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 
 
 /** What is served, by path: the SDK and the app beside each other. */
 const FILES = new Map([
-  ...['parley.js', 'link.js'].map((name) => [`/${name}`, new URL(`../${name}`, import.meta.url)]),
+  ...['parley.js', 'link.js', 'session.js'].map((name) => [`/${name}`, new URL(`../${name}`, import.meta.url)]),
   ...readdirSync(new URL('../app/', import.meta.url)).map((name) => [`/${name}`, new URL(`../app/${name}`, import.meta.url)]),
 ]);
 FILES.set('/', FILES.get('/index.html'));
 
-/** The nodes share the clients, as the nodes of a fleet share a Redis. */
+/** One client's session: who holds it, and what was sent to it. */
+class Session {
+  /** The connection that holds it, or null. */
+  socket = null;
+  /** Whether that one came with a token, and what it was told: undefined, true or false. */
+  recovered = undefined;
+  /** All messages to it, oldest first. */
+  kept = [];
+  /** The history that places are of; it changes when messages are lost. */
+  epoch = 1;
+
+  constructor(address) {
+    this.address = address;
+  }
+}
+
+/** The nodes share the sessions, as the nodes of a fleet share a Redis. */
 export class Fleet {
-  /** Sockets by address. */
-  clients = new Map();
+  /** By address. */
+  sessions = new Map();
+  /** False: a fleet that keeps no messages. */
+  keeps = true;
+  /** Tokens of other secrets are refused. */
+  secret = randomUUID();
   /** What the clients acknowledged, as [address, id]. */
   acknowledged = [];
+
+  /** Resumes a session from this place on. */
+  token({ address, epoch, kept }) {
+    return Buffer.from(JSON.stringify([this.secret, address, epoch, kept.length])).toString('base64url');
+  }
+
+  /** The session of a token with its epoch and place, or null. */
+  read(token) {
+    try {
+      const [secret, address, epoch, place] = JSON.parse(Buffer.from(token, 'base64url'));
+      const session = this.sessions.get(address);
+      return secret === this.secret && session ? { session, epoch, place } : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Loses everything that was kept, and tells each client. */
+  forget() {
+    for (const session of this.sessions.values()) {
+      session.kept = [];
+      session.epoch++;
+      if (session.socket) write(session.socket, session.address, randomUUID(), 'connection', this.describe(session, { recovered: false }));
+    }
+  }
+
+  /** The data of a `connection` message. */
+  describe(session, more) {
+    return { client_id: session.address, resume: this.token(session), ...more };
+  }
 
   /** Starts a node on a loopback port; 0 picks one. */
   async start(name, port = 0) {
@@ -64,7 +114,7 @@ class Node {
         const { status, retryAfter } = this.refusal;
         socket.end(`HTTP/1.1 ${status} Refused\r\nRetry-After: ${retryAfter}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
       } else {
-        this.#sockets.handleUpgrade(request, socket, head, (websocket) => this.#greet(websocket));
+        this.#sockets.handleUpgrade(request, socket, head, (websocket) => this.#greet(websocket, request.url));
       }
     });
   }
@@ -103,17 +153,35 @@ class Node {
     response.end(await readFile(file));
   }
 
-  #greet(socket) {
-    const address = randomUUID();
-    this.fleet.clients.set(address, socket);
-    socket.on('close', () => this.fleet.clients.delete(address));
-    socket.on('message', (raw) => this.#hear(socket, address, JSON.parse(raw)));
-    write(socket, address, randomUUID(), 'connection', { client_id: address, node: this.name });
+  #greet(socket, url) {
+    const query = new URL(url, 'http://node').searchParams;
+    const resumed = this.fleet.read(query.get('resume'));
+    const session = resumed?.session ?? new Session(randomUUID());
+    const { address } = session;
+    if (query.has('resume') && !resumed) {
+      write(socket, address, randomUUID(), 'error', { code: 'ERESUME', description: 'the session cannot be resumed' });
+    }
+    this.fleet.sessions.set(address, session);
+    session.socket?.close(4001, 'taken over by another connection');
+    session.socket = socket;
+    socket.on('close', () => { if (session.socket === socket) session.socket = null; });
+    socket.on('message', (raw) => this.#hear(socket, session, JSON.parse(raw)));
+
+    session.recovered = resumed ? this.fleet.keeps && resumed.epoch === session.epoch : undefined;
+    const handled = session.kept.findIndex(({ id }) => id === query.get('last'));
+    const missed = resumed ? session.kept.slice(handled >= 0 ? handled + 1 : session.recovered ? resumed.place : 0) : [];
+    write(socket, address, randomUUID(), 'connection', this.#describe(session));
+    for (const { id, data } of missed) write(socket, address, id, 'receive', data);
   }
 
-  #hear(socket, address, { id, kind, data }) {
+  #describe(session) {
+    return this.fleet.describe(session, { node: this.name, recovered: session.recovered });
+  }
+
+  #hear(socket, session, { id, kind, data }) {
+    const { address } = session;
     if (kind === 'registration') {
-      write(socket, address, id, 'connection', { client_id: address, node: this.name });
+      write(socket, address, id, 'connection', this.#describe(session));
     } else if (kind === 'ack') {
       this.fleet.acknowledged.push([address, id]);
     } else if (kind === 'send') {
@@ -127,8 +195,11 @@ class Node {
         return;
       }
       write(socket, address, id, 'ack', null);
-      const receiver = this.fleet.clients.get(data.receiver_id.toLowerCase());
-      if (receiver) write(receiver, data.receiver_id, randomUUID(), 'receive', { sender_id: address, text: data.text });
+      const receiver = this.fleet.sessions.get(data.receiver_id.toLowerCase());
+      if (!receiver) return;
+      const message = { id: randomUUID(), data: { sender_id: address, text: data.text } };
+      if (this.fleet.keeps) receiver.kept.push(message);
+      if (receiver.socket) write(receiver.socket, receiver.address, message.id, 'receive', message.data);
     }
   }
 }

@@ -23,7 +23,7 @@ test('is open once it is greeted, not before', () => {
   assert.deepEqual(t.log, [
     ['state', { state: 'connecting' }],
     ['state', { state: 'open' }],
-    ['open', { clientId: ME, node: 'n7' }],
+    ['open', { clientId: ME, node: 'n7', resumed: false, recovered: false }],
   ]);
   assert.equal(t.clock.size, 0, 'the greeting has beaten its deadline');
 });
@@ -32,8 +32,8 @@ test('a relay that does not name its node is fine', () => {
   const t = setUp();
   t.client.connect();
   t.socket.shake();
-  t.socket.say({ kind: 'connection', id: 'x', client_id: ME, data: { client_id: ME, resume: 'later', extra: 1 } });
-  assert.deepEqual(t.events('open'), [{ clientId: ME, node: '' }]);
+  t.socket.say({ kind: 'connection', id: 'x', client_id: ME, data: { client_id: ME, extra: 1 } });
+  assert.deepEqual(t.events('open'), [{ clientId: ME, node: '', resumed: false, recovered: false }]);
   assert.equal(t.client.node, null);
 });
 

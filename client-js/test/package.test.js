@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -20,6 +20,15 @@ client.addEventListener('message', ({ detail }) => {
   client.send(sender, detail.text).catch((error: unknown) => {
     if (error instanceof ParleyError) console.log(error.code.toUpperCase());
   });
+});
+client.addEventListener('gap', ({ detail }) => {
+  const why: 'expired' | 'away' | 'relay' = detail.reason;
+  console.log(why, detail.description);
+});
+client.addEventListener('session', ({ detail }) => {
+  const later = new TextoClient({ resume: true, ...detail });
+  const token: string | null = later.token;
+  console.log(token, later.last);
 });
 client.addEventListener('state', ({ detail }) => {
   const state: TextoState = detail.state;
@@ -42,8 +51,10 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   const target = join(directory, 'node_modules', 'parley-client');
   mkdirSync(target, { recursive: true });
   execFileSync('tar', ['-xzf', join(directory, archive), '-C', target, '--strip-components=1']);
-  assert.deepEqual(readdirSync(target).sort(), ['README.md', 'link.js', 'package.json', 'parley.js', 'types']);
-  assert.deepEqual(readdirSync(join(target, 'types')).sort(), ['link.d.ts', 'parley.d.ts']);
+  assert.deepEqual(readdirSync(target).sort(), ['LICENSE', 'README.md', 'link.js', 'package.json', 'parley.js', 'session.js', 'types']);
+  assert.deepEqual(readdirSync(join(target, 'types')).sort(), ['link.d.ts', 'parley.d.ts', 'session.d.ts']);
+
+  assert.deepEqual(readFileSync(join(target, 'LICENSE')), readFileSync(join(root, '..', 'LICENSE')), "the project's licence");
 
   writeFileSync(join(directory, 'package.json'), '{"type": "module"}');
   writeFileSync(join(directory, 'consumer.ts'), CONSUMER);
