@@ -123,7 +123,7 @@ func (c *Client) run(ctx context.Context) {
 				return
 			}
 			c.crowd.events.refused(err)
-			c.turn++
+			c.moveOn()
 			c.wait(ctx, err)
 			continue
 		}
@@ -139,8 +139,16 @@ func (c *Client) run(ctx context.Context) {
 			return
 		}
 		c.left(s, err, start)
-		c.turn++
+		c.moveOn()
 		c.wait(ctx, err)
+	}
+}
+
+// moveOn turns to any other target, so that the clients of one that is gone
+// spread over the rest.
+func (c *Client) moveOn() {
+	if n := len(c.crowd.cfg.Targets); n > 1 {
+		c.turn += 1 + c.rng.IntN(n-1)
 	}
 }
 

@@ -127,6 +127,24 @@ type Events struct {
 	Refused      map[string]int `json:"attempts_refused,omitempty"`
 }
 
+// Add adds up what happened to several crowds.
+func (e *Events) Add(other Events) {
+	e.Recovered += other.Recovered
+	e.NotRecovered += other.NotRecovered
+	e.Fresh += other.Fresh
+	e.Gaps += other.Gaps
+	add := func(to *map[string]int, from map[string]int) {
+		for cause, n := range from {
+			if *to == nil {
+				*to = map[string]int{}
+			}
+			(*to)[cause] += n
+		}
+	}
+	add(&e.Ended, other.Ended)
+	add(&e.Refused, other.Refused)
+}
+
 // Events returns what happened so far.
 func (c *Crowd) Events() Events {
 	e := &c.events

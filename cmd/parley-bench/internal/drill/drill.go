@@ -37,6 +37,9 @@ const (
 // All are the drills in the order in which they are played.
 var All = []*Drill{
 	nodeKill, nodeDrain, rolling,
+	redisFailover, redisDemote, redisStop, redisRestart, redisFlush, pubsubKill, bufferKill,
+	clusterFailover, clusterReshard,
+	herd, slowReaders, halfOpen,
 }
 
 // Find returns the drill of a name, nil when there is none.

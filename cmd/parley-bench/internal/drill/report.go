@@ -71,10 +71,12 @@ func timesOf(all []time.Duration) *Times {
 	return &Times{Count: len(all), P50: at(0.5), P99: at(0.99), Max: milliseconds(all[len(all)-1])}
 }
 
-// timesIn sums up a histogram, nil for an empty one.
-func timesIn(h *hist.Histogram) *Times {
+// timesIn sums up histograms, nil when nothing is in them.
+func timesIn(all ...*hist.Histogram) *Times {
 	var s hist.Snapshot
-	s.Add(h)
+	for _, h := range all {
+		s.Add(h)
+	}
 	if s.Count == 0 {
 		return nil
 	}

@@ -7,14 +7,17 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"parley/cmd/parley-bench/internal/crowd"
+	"parley/cmd/parley-bench/internal/hist"
 	"parley/cmd/parley-bench/internal/host"
 	"parley/cmd/parley-bench/internal/ledger"
 	"parley/cmd/parley-bench/internal/texto"
 	"parley/cmd/parley-bench/internal/wsclient"
+	"parley/pkg/redisproc"
 )
 
 // Options are the settings of a drill. Zero means the drill's own default.
@@ -47,10 +50,12 @@ type stage struct {
 	start  time.Time
 
 	ledger  *ledger.Ledger
-	fleet   *fleet         // nil with Options.Targets
-	crowd   *crowd.Crowd   // the one that faults are measured by
-	crowds  []*crowd.Crowd // all
+	fleet   *fleet            // nil with Options.Targets
+	redis   *redisproc.Server // of drills with one Redis
+	crowd   *crowd.Crowd      // the one that faults are measured by
+	crowds  []*crowd.Crowd    // all
 	closers []func()
+	said    string // last
 }
 
 // textSize is the length of an ordinary message.
@@ -81,11 +86,7 @@ func (s *stage) play(ctx context.Context) (err error) {
 	if s.dir, err = os.MkdirTemp("", "parley-drill-"+s.drill.Name+"-"); err != nil {
 		return err
 	}
-	defer func() {
-		for i := len(s.closers) - 1; i >= 0; i-- {
-			s.closers[i]()
-		}
-	}()
+	defer s.endAll()
 	if s.opt.Targets != nil && !s.drill.Target {
 		return fmt.Errorf("%s needs a fleet of its own: play it without --target", s.drill.Name)
 	}
@@ -99,10 +100,12 @@ func (s *stage) sumUp() {
 	r.Messages = s.ledger.Totals()
 	r.Findings, r.Found = s.broken()
 	r.Back, r.AllBack = timesOf(r.back), timesOf(r.allBack)
-	if s.crowd != nil {
-		r.Clients = s.crowd.Events()
-		r.Reconnect, r.Answer = timesIn(&s.crowd.Reconnects), timesIn(&s.crowd.Answers)
+	var reconnects, answers []*hist.Histogram
+	for _, c := range s.crowds {
+		r.Clients.Add(c.Events())
+		reconnects, answers = append(reconnects, &c.Reconnects), append(answers, &c.Answers)
 	}
+	r.Reconnect, r.Answer = timesIn(reconnects...), timesIn(answers...)
 	r.OK = len(r.Failures) == 0
 	if s.dir == "" {
 		return
@@ -133,6 +136,25 @@ const findingsShown = 10
 
 // later has something done at the end of the drill; the last first.
 func (s *stage) later(f func()) { s.closers = append(s.closers, f) }
+
+// endAll ends all that was started, the last first.
+func (s *stage) endAll() {
+	for len(s.closers) > 0 {
+		last := len(s.closers) - 1
+		s.closers[last]()
+		s.closers = s.closers[:last]
+	}
+}
+
+// keepLog leaves what a program has said among the logs.
+func (s *stage) keepLog(name, text string) {
+	f, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.WriteString(text) // it only explains
+}
 
 // fleetOf starts nodes over a Redis with settings beyond the defaults, and a
 // balancer if asked. With a target it starts nothing.
@@ -199,10 +221,12 @@ func (s *stage) gather(ctx context.Context, cfg crowd.Config) (*crowd.Crowd, err
 	return c, c.Start(ctx)
 }
 
-// say shows what is going on.
+// say shows what is going on, unless it was said just before.
 func (s *stage) say(format string, args ...any) {
-	if s.opt.Progress != nil {
-		s.opt.Progress(fmt.Sprintf("%s, %s: %s", s.drill.Name, time.Since(s.start).Round(time.Second), fmt.Sprintf(format, args...)))
+	text := fmt.Sprintf(format, args...)
+	if text != s.said && s.opt.Progress != nil {
+		s.said = text
+		s.opt.Progress(fmt.Sprintf("%s, %s: %s", s.drill.Name, time.Since(s.start).Round(time.Second), text))
 	}
 }
 

@@ -52,6 +52,15 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(
 // been written in part, so the connection is of no more use then.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }
 
+// SetReadBuffer sets how much the system takes from the network before it is
+// read. TLS connections have no say in it.
+func (c *Conn) SetReadBuffer(bytes int) error {
+	if tcp, ok := c.nc.(*net.TCPConn); ok {
+		return tcp.SetReadBuffer(bytes)
+	}
+	return errors.ErrUnsupported
+}
+
 // SetDeadline ends reads and writes that take longer; see net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
 
