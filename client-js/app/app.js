@@ -4,10 +4,11 @@ import { ParleyError, TextoClient, isAddress } from '/parley.js';
 import { Conversations } from './conversations.js';
 import { page } from './elements.js';
 import { portrait, shortAddress } from './portrait.js';
+import { saveSession, savedSession } from './saved.js';
 
 /** @import {Conversation, Delivery} from './conversations.js' */
 
-const client = new TextoClient();
+const client = new TextoClient(savedSession());
 const conversations = new Conversations();
 
 /** The one on the right. @type {Conversation | null} */
@@ -21,6 +22,9 @@ let retryAt = 0;
 
 /** Why there is no connection, as far as the relay or the client said. */
 let lostBecause = '';
+
+/** Whether another page has gone on with this address. */
+let takenOver = false;
 
 /** Why a message was not sent, in words for whoever wrote it. @type {Record<string, string>} */
 const reasons = {
@@ -167,14 +171,20 @@ client.addEventListener('open', ({ detail: { clientId, node } }) => {
   lostBecause = '';
   page.address.textContent = address;
   page.node.textContent = node ? `on node ${node}` : '';
+  showConnection();
   if (before === '' || before === address) return;
-  notify('You are back under a new address. The old one no longer reaches you.', true);
   for (const conversation of conversations) {
-    if (!conversation.empty) {
-      conversation.note(`Your address is now ${shortAddress(address)}. They cannot answer to the old one: write first.`);
-    }
+    conversation.note(`Your address is now ${shortAddress(address)}. They cannot answer to the old one: write first.`);
   }
 });
+
+client.addEventListener('gap', ({ detail: { reason } }) => {
+  conversations.gap();
+  if (reason === 'expired') notify('You are back under a new address. The old one no longer reaches you.', true);
+  else announce('Messages may be missing');
+});
+
+client.addEventListener('session', ({ detail }) => saveSession(detail));
 
 client.addEventListener('reconnecting', ({ detail: { delay, reason } }) => {
   retryAt = Date.now() + delay;
@@ -183,12 +193,15 @@ client.addEventListener('reconnecting', ({ detail: { delay, reason } }) => {
 });
 
 client.addEventListener('close', ({ detail: { code, reason } }) => {
-  lostBecause = code === 4001 ? 'this address is in use elsewhere' : reason;
+  lostBecause = reason;
+  takenOver = code === 4001;
   showConnection();
+  if (takenOver) announce(page.troubleText.textContent ?? '');
 });
 
 client.addEventListener('state', ({ detail: { state } }) => {
   retryAt = 0;
+  takenOver = false;
   showConnection();
   announce({ open: 'Connected', waiting: 'Connection lost, trying again', closed: 'Disconnected', connecting: '' }[state]);
 });
@@ -197,15 +210,21 @@ function showConnection() {
   const { state } = client;
   page.status.dataset.state = state;
   page.statusText.textContent = {
-    connecting: 'Connecting', open: 'Connected', waiting: 'Reconnecting', closed: 'Disconnected',
+    connecting: 'Connecting', open: 'Connected', waiting: 'Reconnecting', closed: takenOver ? 'Open elsewhere' : 'Disconnected',
   }[state];
-  // An address that may be gone by the time the connection is back is not for giving away.
+  // An address that will be gone by the time the connection is back is not for giving away.
   for (const button of [page.copyLink, page.copyAddress, page.welcomeCopy, page.noticeCopy]) {
-    button.disabled = state !== 'open';
+    button.disabled = address === '' || (state !== 'open' && client.token === null);
   }
   const away = state === 'waiting' || state === 'closed';
   page.trouble.hidden = !away;
   if (!away) return;
+  page.trouble.classList.toggle('moved', takenOver);
+  page.tryNow.textContent = takenOver ? 'Use it here' : 'Try now';
+  if (takenOver) {
+    page.troubleText.textContent = 'This address is open in another tab or window: messages arrive there now.';
+    return;
+  }
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   const next = state === 'closed' || retryAt === 0 ? '' : seconds > 0 ? ` Next try in ${seconds} s.` : ' Trying again.';
   const why = lostBecause && ` (${lostBecause})`;

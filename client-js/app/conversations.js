@@ -15,6 +15,9 @@ const CONVERSATION_LIMIT = 200;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 
+/** What a log says where messages may be missing. */
+const GAP = 'Messages may be missing here.';
+
 /** How far from the end, in pixels, a log still counts as read to the end. */
 const NEAR_END = 80;
 
@@ -114,17 +117,16 @@ export class Conversation {
   }
 
   /**
-   * Adds a line that nobody wrote.
+   * Adds a line that nobody wrote, unless nothing was written here, or the
+   * line stands there already.
    * @param {string} text
    */
   note(text) {
+    const last = this.#messages.lastElementChild;
+    if (!last || last.textContent === text) return;
     const item = clone('note');
     item.textContent = text;
     this.#append(item);
-  }
-
-  get empty() {
-    return this.#messages.childElementCount === 0;
   }
 
   /** Whether this is the conversation that the page shows. @param {boolean} current */
@@ -187,6 +189,8 @@ export class Conversation {
 export class Conversations {
   /** By peer; the one that was active last is last. @type {Map<string, Conversation>} */
   #all = new Map();
+  /** The line in the list above which everything is newer than the last gap. */
+  #gap = clone('gap');
 
   [Symbol.iterator]() {
     return this.#all.values();
@@ -227,6 +231,13 @@ export class Conversations {
       candidate.item.remove();
       return;
     }
+  }
+
+  /** Shows that messages may be missing at this moment: of each conversation, and of others that are not there for it. */
+  gap() {
+    for (const conversation of this.#all.values()) conversation.note(GAP);
+    find(this.#gap, 'time').textContent = clock.format(new Date());
+    page.conversations.prepend(this.#gap);
   }
 
   get unread() {

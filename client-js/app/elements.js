@@ -52,6 +52,7 @@ const templates = {
   log: byId('log-template', HTMLTemplateElement),
   message: byId('message-template', HTMLTemplateElement),
   note: byId('note-template', HTMLTemplateElement),
+  gap: byId('gap-template', HTMLTemplateElement),
 };
 
 /**

@@ -1,13 +1,15 @@
 /**
  * The sample app in Chromium, end to end: users on two nodes talk to each
- * other, and one comes back when its node has died.
+ * other; one of them loses its node, is loaded anew, opened twice, and loses its
+ * session.
  *
  *   node e2e/app.e2e.mjs --url http://127.0.0.1:PORT --url2 http://127.0.0.1:PORT [--shots DIR]
  *
  * When it prints READY-FOR-KILL, the node named on the line before it,
  * `PAGE-A-NODE name`, is to be killed. Once it is dead, the caller writes
  * KILLED to this program's standard input; by then, or soon after, --url has
- * to lead to a living node of the same fleet. Exits 0 if all went well.
+ * to lead to a living node of the same fleet, which keeps messages for those
+ * who come back. Exits 0 if all went well.
  */
 
 import assert from 'node:assert/strict';
@@ -132,27 +134,116 @@ async function run() {
 
   await a.shot(shots, 'chat-light');
   await b.shot(shots, 'chat-dark');
-  const before = await a.address();
+  const address = await a.address();
+  await a.choose(await b.address());
+  const heard = await a.heard();
+  await a.page.context().setOffline(true);
   console.log(`PAGE-A-NODE ${await a.node()}`);
   console.log('READY-FOR-KILL');
   assert.equal(await nextLine(), 'KILLED');
 
-  await check('the page comes back when its node has died, and talks again', async () => {
-    const after = await a.connected(before);
+  await check('the page comes back when its node has died: the same address, and what was missed, once', async () => {
+    await a.page.waitForSelector('#status[data-state="waiting"]');
+    await a.shot(shots, 'away-light');
+    await b.choose(address);
+    await b.write('Are you there?');
+    await b.write('It was a short night here.');
+    await a.page.context().setOffline(false);
+    assert.equal(await a.connected(), address);
+    await a.reads('It was a short night here.');
     const seen = await a.page.evaluate(() => window.seen.troubles);
-    assert.ok(seen.some((text) => text.includes('No connection')), 'it said that the connection was gone');
-    assert.equal(await a.page.isVisible('#trouble'), false, 'and no longer does');
-    assert.match(await a.page.textContent('#notice-text'), /new address/);
-    await a.shot(shots, 'reconnected-light');
-    await b.connected();
-    await a.startWith(await b.address());
+    assert.ok(seen.some((text) => /No connection|offline/.test(text)), 'it said that the connection was gone');
+    for (const fuss of ['#trouble', '#notice', '.note', '.gap']) assert.equal(await a.page.isVisible(fuss), false, fuss);
     await a.write('Here again');
-    await b.unread(after, 1);
-    await b.choose(after);
     await b.reads('Here again');
     await b.write('Welcome back');
     await a.reads('Welcome back');
+    assert.deepEqual(await a.heard(), [...heard, 'Are you there?', 'It was a short night here.', 'Welcome back']);
+    await a.shot(shots, 'resumed-light');
   });
+
+  await check('a page that is loaded anew keeps its address', async () => {
+    await a.page.reload();
+    assert.equal(await a.connected(), address);
+    assert.equal(await a.page.isVisible('#notice'), false);
+    await b.write('After the reload');
+    await a.reads('After the reload');
+    assert.deepEqual(await a.heard(), ['After the reload'], 'and does not hear again what it has heard');
+  });
+
+  await check('a tab that is opened twice has its address in one of them', () => openedTwice(a, b, address));
+  await check('where messages may be missing, it says so', () => missing(b));
+  await check('a session that cannot be resumed ends with a notice', () => lostSession(a, b, address));
+}
+
+/** A copy of a's tab takes its address, and a takes it back. */
+async function openedTwice(a, b, address) {
+  const [page] = await Promise.all([
+    a.page.context().waitForEvent('page'),
+    a.page.evaluate(() => { window.open(location.href); }),
+  ]);
+  const copy = new User(page);
+  assert.equal(await copy.connected(), address);
+  await a.movedAway();
+  assert.match(await a.page.textContent('#trouble-text'), /another tab/);
+  assert.equal(await a.page.textContent('#status-text'), 'Open elsewhere');
+  await a.shot(shots, 'taken-over-light');
+  await b.write('Which of you is it?');
+  await copy.reads('Which of you is it?');
+
+  await a.page.click('#try-now');
+  assert.equal(await a.connected(), address);
+  await a.reads('Which of you is it?');
+  assert.equal(await a.page.isVisible('#trouble'), false);
+  await copy.movedAway();
+  await copy.page.close();
+  await b.write('So it is you.');
+  await a.reads('So it is you.');
+}
+
+/** Someone is told of a gap; the words are put in the relay's mouth, since it loses nothing by itself. */
+async function missing(b) {
+  const user = await enter(url);
+  let socket;
+  await user.page.routeWebSocket('**/v1/texto*', (routed) => {
+    routed.connectToServer();
+    socket = routed;
+  });
+  await user.page.reload();
+  const address = await user.connected();
+  const tellGap = () => socket.send(JSON.stringify({
+    client_id: address, id: crypto.randomUUID(), kind: 'connection', data: { client_id: address, recovered: false },
+  }));
+  await user.startWith(await b.address());
+  await user.write('Before');
+  tellGap();
+  await user.page.waitForSelector('.log .note');
+  assert.equal(await user.page.textContent('.log .note'), 'Messages may be missing here.');
+  assert.match(await user.page.textContent('#conversations .gap'), /^Messages may be missing here/);
+  tellGap();
+  await b.choose(address);
+  await b.write('Did you get it?');
+  await user.reads('Did you get it?');
+  assert.equal(await user.page.locator('.log .note').count(), 1, 'once is enough');
+  await user.shot(shots, 'gap-light');
+  assert.deepEqual(user.troubles, []);
+}
+
+/** The token is one that no relay takes; a has talked to b under the old address. */
+async function lostSession(a, b, address) {
+  await a.page.evaluate(() => sessionStorage.setItem('parley.session', JSON.stringify({ token: 'forged', last: null })));
+  await a.page.reload();
+  const fresh = await a.connected();
+  assert.notEqual(fresh, address);
+  assert.match(await a.page.textContent('#notice-text'), /new address/);
+  await a.shot(shots, 'lost-light');
+  await a.page.click('#notice-close');
+  await a.startWith(await b.address());
+  await a.write('Under a new address');
+  await b.unread(fresh, 1);
+  await a.page.reload();
+  assert.equal(await a.connected(), fresh, 'the new address is kept from here on');
+  assert.equal(await a.page.isVisible('#notice'), false);
 }
 
 /** Someone on a phone opens a's link and writes. */

@@ -35,13 +35,26 @@ export class User {
       viewport: { width: 1180, height: 760 }, permissions: ['clipboard-read', 'clipboard-write'], reducedMotion: 'reduce', ...options,
     });
     context.setDefaultTimeout(PATIENCE);
-    const page = await context.newPage();
-    const user = new User(page);
-    page.on('pageerror', (error) => user.troubles.push(String(error)));
+    const user = new User(await context.newPage());
+    await user.watch();
+    await user.page.goto(url);
+    await user.connected();
+    return user;
+  }
+
+  /** @param {import('playwright-core').Page} page */
+  constructor(page) {
+    this.page = page;
+  }
+
+  /** Keeps account of what happens in the page from here on. */
+  async watch() {
+    const { page } = this;
+    page.on('pageerror', (error) => this.troubles.push(String(error)));
     page.on('console', (message) => {
-      if (message.type() === 'error') user.troubles.push(message.text());
+      if (message.type() === 'error') this.troubles.push(message.text());
     });
-    page.on('request', (request) => user.origins.add(new URL(request.url()).origin));
+    page.on('request', (request) => this.origins.add(new URL(request.url()).origin));
     // Kept by the page, so that a state which lasts a moment only is seen too.
     await page.addInitScript(() => {
       window.seen = { deliveries: [], troubles: [] };
@@ -52,23 +65,18 @@ export class User {
         }
       }).observe(document, { attributes: true, attributeFilter: ['data-delivery', 'hidden'], subtree: true });
     });
-    await page.goto(url);
-    await user.connected();
-    return user;
   }
 
-  /** @param {import('playwright-core').Page} page */
-  constructor(page) {
-    this.page = page;
-  }
-
-  /** Waits until the app is connected, under another address than the one before, and returns its address. */
-  async connected(before = '') {
-    await this.page.waitForFunction((old) => {
-      const address = document.querySelector('#address').textContent.trim();
-      return document.querySelector('#status').dataset.state === 'open' && address !== '' && address !== old;
-    }, before);
+  /** Waits until the app is connected, and returns its address. */
+  async connected() {
+    await this.page.waitForFunction(() => document.querySelector('#status').dataset.state === 'open'
+      && document.querySelector('#address').textContent.trim() !== '');
     return this.address();
+  }
+
+  /** Waits until the app says that another page has its address. */
+  async movedAway() {
+    await this.page.waitForSelector('#trouble.moved:not([hidden])');
   }
 
   async address() {
@@ -101,6 +109,11 @@ export class User {
   async reads(text) {
     await this.page.waitForFunction((wanted) => [...document.querySelectorAll('.message.theirs .body')]
       .some((body) => body.textContent === wanted), text);
+  }
+
+  /** What the other side wrote in the conversation that is open. */
+  heard() {
+    return this.page.locator('.message.theirs .body').allTextContents();
   }
 
   /** Waits until a conversation in the list has so many unread messages. */
