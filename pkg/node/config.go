@@ -32,11 +32,16 @@ type Config struct {
 	PingInterval        time.Duration
 	MaxConnections      int
 	MaxConnectionsPerIP int
-	TrustedProxies      web.Proxies
-	DrainDelay          time.Duration
-	DrainWindow         time.Duration
-	LogFormat           string
-	LogLevel            slog.Level
+	// DirectRetention and DirectRetentionMessages bound what is kept of direct
+	// messages for clients that come back; 0: nothing is.
+	DirectRetention         time.Duration
+	DirectRetentionMessages int
+	FleetSecrets            [][]byte // the first one signs, all verify; none: one is made up
+	TrustedProxies          web.Proxies
+	DrainDelay              time.Duration
+	DrainWindow             time.Duration
+	LogFormat               string
+	LogLevel                slog.Level
 }
 
 // Setting is one thing that can be set: by a flag, else by an environment
@@ -47,6 +52,7 @@ type Setting struct {
 	Default  string
 	Argument string // what stands for the value in the help
 	Help     string
+	Secret   bool // the value is never shown
 	set      func(c *Config, value string) error
 }
 
@@ -55,6 +61,13 @@ const (
 	maxBytes = 1 << 30
 	// maxCount bounds settings of numbers.
 	maxCount = 1 << 30
+	// minRetention and maxRetention bound for how long messages are kept, if they
+	// are, and maxRetentionMessages how many of one client.
+	minRetention         = time.Second
+	maxRetention         = 24 * time.Hour
+	maxRetentionMessages = 1_000_000
+	// minSecret is the least length of a secret, in bytes.
+	minSecret = 16
 )
 
 // Settings are all settings of a node, in the order in which they are shown.
@@ -123,6 +136,29 @@ func Settings() []Setting {
 		{Name: "max-connections-per-ip", Default: "0", Argument: "NUMBER",
 			Help: "connections that this node takes from one client address (IPv6: one /64 network); behind a balancer set --trusted-proxies too",
 			set:  func(c *Config, v string) error { return setInt(&c.MaxConnectionsPerIP, v, maxCount) }},
+		{Name: "direct-retention", Default: "30s", Argument: "DURATION",
+			Help: "how long a message for one client is kept in Redis, so that a client which comes back gets what it missed; at least 1s. 0: nothing is kept, and who comes back gets its address only. The same on all nodes",
+			set: func(c *Config, v string) error {
+				d, err := time.ParseDuration(v)
+				if err != nil || d != 0 && (d < minRetention || d > maxRetention) {
+					return fmt.Errorf("want a duration from %s to %s such as 30s, 0 to keep nothing", minRetention, maxRetention)
+				}
+				c.DirectRetention = d
+				return nil
+			}},
+		{Name: "direct-retention-messages", Default: "1000", Argument: "NUMBER",
+			Help: "at most so many messages are kept for one client; at least 1",
+			set: func(c *Config, v string) error {
+				n, err := strconv.Atoi(v)
+				if err != nil || n < 1 || n > maxRetentionMessages {
+					return fmt.Errorf("want a whole number from 1 to %d; --direct-retention=0 keeps nothing", maxRetentionMessages)
+				}
+				c.DirectRetentionMessages = n
+				return nil
+			}},
+		{Name: "fleet-secret", Argument: "LIST", Secret: true,
+			Help: "signs the tokens by which clients come back under their address; the same on all nodes, at least 16 characters, without commas. To replace it, put the new one before the old one, separated by a comma, and drop the old one a day later: the first signs, all are accepted. Empty: one is made up, and a token holds for this node alone, until it ends",
+			set:  setSecrets},
 		{Name: "trusted-proxies", Argument: "LIST",
 			Help: "addresses and networks whose X-Forwarded-For is believed, separated by commas: those of the balancer",
 			set:  func(c *Config, v string) (err error) { c.TrustedProxies, err = web.ParseProxies(v); return err }},
@@ -173,6 +209,22 @@ func setInt(p *int, v string, most int) error {
 		return fmt.Errorf("want a whole number from 0 to %d, 0 for no limit", most)
 	}
 	*p = n
+	return nil
+}
+
+// setSecrets reads a list of secrets. Its errors tell nothing of them.
+func setSecrets(c *Config, v string) error {
+	c.FleetSecrets = nil
+	if v == "" {
+		return nil
+	}
+	for secret := range strings.SplitSeq(v, ",") {
+		secret = strings.TrimSpace(secret)
+		if len(secret) < minSecret {
+			return fmt.Errorf("want secrets of at least %d characters each, separated by commas", minSecret)
+		}
+		c.FleetSecrets = append(c.FleetSecrets, []byte(secret))
+	}
 	return nil
 }
 
@@ -246,7 +298,11 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 			value, source = v, "--"+s.Name
 		}
 		if err := s.set(&c, value); err != nil {
-			problems = append(problems, fmt.Errorf("%s %s: %w", source, shown(value), err))
+			if s.Secret {
+				problems = append(problems, fmt.Errorf("%s: %w", source, err))
+			} else {
+				problems = append(problems, fmt.Errorf("%s %s: %w", source, shown(value), err))
+			}
 		}
 	}
 	if c.MaxQueueBytes > 0 && c.MaxQueueBytes < c.MaxMessageBytes {

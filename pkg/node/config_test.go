@@ -79,17 +79,20 @@ func TestEverySetting(t *testing.T) {
 		}
 	}
 	for setting, values := range map[string][]string{
-		"listen":                 {"x", "1.2.3.4", ":99999", ":http"},
-		"redis-url":              {"http://x", "redis://h:port", "redis://h/notanumber"},
-		"node-name":              {"a b", "ä", strings.Repeat("x", 65)},
-		"allowed-origins":        {"example.com/path", "https://a/b"},
-		"max-message-bytes":      {"-1", "1.5", "64K", "1073741825"},
-		"rate":                   {"-1", "NaN", "x", "Inf"},
-		"idle-timeout":           {"5", "-5m", "x"},
-		"trusted-proxies":        {"10.0.0.0/33", "localhost"},
-		"log-format":             {"", "JSON"},
-		"log-level":              {"loud"},
-		"max-connections-per-ip": {"x"},
+		"listen":                    {"x", "1.2.3.4", ":99999", ":http"},
+		"redis-url":                 {"http://x", "redis://h:port", "redis://h/notanumber"},
+		"node-name":                 {"a b", "ä", strings.Repeat("x", 65)},
+		"allowed-origins":           {"example.com/path", "https://a/b"},
+		"max-message-bytes":         {"-1", "1.5", "64K", "1073741825"},
+		"rate":                      {"-1", "NaN", "x", "Inf"},
+		"idle-timeout":              {"5", "-5m", "x"},
+		"trusted-proxies":           {"10.0.0.0/33", "localhost"},
+		"log-format":                {"", "JSON"},
+		"log-level":                 {"loud"},
+		"max-connections-per-ip":    {"x"},
+		"direct-retention":          {"-1s", "999ms", "24h1s", "30", "x"},
+		"direct-retention-messages": {"0", "-1", "1000001", "x"},
+		"fleet-secret":              {"123456789012345", "1234567890123456,", "1234567890123456,short", ","},
 	} {
 		for _, v := range values {
 			if _, err := ParseConfig([]string{"--" + setting + "=" + v}, env(), io.Discard); err == nil {
@@ -117,3 +120,47 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+// The limits of what is kept, at their edges.
+func TestRetention(t *testing.T) {
+	for value, want := range map[string]time.Duration{"0": 0, "1s": time.Second, "24h": 24 * time.Hour} {
+		c, err := ParseConfig([]string{"--direct-retention=" + value}, env(), io.Discard)
+		if err != nil || c.DirectRetention != want {
+			t.Errorf("--direct-retention=%s is %s, %v", value, c.DirectRetention, err)
+		}
+	}
+	for value, want := range map[string]int{"1": 1, "1000000": 1_000_000} {
+		c, err := ParseConfig([]string{"--direct-retention-messages=" + value}, env(), io.Discard)
+		if err != nil || c.DirectRetentionMessages != want {
+			t.Errorf("--direct-retention-messages=%s is %d, %v", value, c.DirectRetentionMessages, err)
+		}
+	}
+}
+
+// Secrets are read from a list, and no error and no help shows one.
+func TestSecrets(t *testing.T) {
+	const one, two = "0123456789abcdef", "another secret: é and spaces"
+	c, err := ParseConfig(nil, env("PARLEY_FLEET_SECRET", one+" , "+two), io.Discard)
+	if err != nil || len(c.FleetSecrets) != 2 || string(c.FleetSecrets[0]) != one || string(c.FleetSecrets[1]) != two {
+		t.Errorf("%d secrets, %v", len(c.FleetSecrets), err)
+	}
+	const short = "xyzzy-too-short"
+	file := filepath.Join(t.TempDir(), "parley.conf")
+	if err := os.WriteFile(file, []byte("fleet-secret = "+short+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		second(ParseConfig([]string{"--fleet-secret=" + one + "," + short}, env(), io.Discard)),
+		second(ParseConfig([]string{"--fleet-secret", short}, env(), io.Discard)),
+		second(ParseConfig(nil, env("PARLEY_FLEET_SECRET", short), io.Discard)),
+		second(ParseConfig([]string{"--config", file}, env(), io.Discard)),
+	} {
+		if err == nil || strings.Contains(err.Error(), "xyzzy") || strings.Contains(err.Error(), one) {
+			t.Errorf("error: %v", err)
+		} else if text := strings.ToLower(err.Error()); !strings.Contains(strings.ReplaceAll(text, "_", "-"), "fleet-secret") {
+			t.Errorf("the error does not name the setting: %v", err)
+		}
+	}
+}
+
+func second(_ Config, err error) error { return err }

@@ -45,7 +45,7 @@ func (b *lockedBuffer) String() string {
 // startNode runs a node until the test ends. It need not be ready yet.
 func startNode(t *testing.T, args ...string) *testNode {
 	t.Helper()
-	args = append([]string{"--listen=127.0.0.1:0", "--internal-addr=127.0.0.1:0", "--rate=0"}, args...)
+	args = append([]string{"--listen=127.0.0.1:0", "--internal-addr=127.0.0.1:0", "--rate=0", "--fleet-secret=the secret of the tests"}, args...)
 	cfg, err := ParseConfig(args, func(string) string { return "" }, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"parley/pkg/hub"
 	"parley/pkg/protocol/texto"
 	"parley/pkg/redisbus"
+	"parley/pkg/relay"
 	"parley/pkg/web"
 )
 
@@ -40,6 +42,8 @@ const (
 	// frameFactor is how many times the rate of relayed messages a client may
 	// send frames of any kind before it is taken for a flood.
 	frameFactor = 20
+	// directTopics starts the topics of single clients.
+	directTopics = "client/"
 )
 
 // Node is one relay node. Use New, then Run once.
@@ -92,7 +96,7 @@ func (n *Node) open() (err error) {
 		}
 		url = n.redis.URL()
 	}
-	if n.bus, err = redisbus.New(redisbus.Options{URL: url, Node: n.id, Log: n.log}); err != nil {
+	if n.bus, err = redisbus.New(redisbus.Options{URL: url, Node: n.id, Keeps: n.keeps, Log: n.log}); err != nil {
 		return fmt.Errorf("--redis-url: %w", err)
 	}
 	connMetrics := conn.NewMetrics()
@@ -112,10 +116,38 @@ func (n *Node) open() (err error) {
 	n.handler, err = n.publicMux(texto.New(texto.Config{
 		Node:            n.cfg.NodeName,
 		MaxMessageBytes: n.cfg.MaxMessageBytes,
+		MaxHeldBytes:    n.cfg.MaxQueueBytes,
 		Rate:            n.cfg.Rate,
+		Retention:       n.retention(),
+		Secrets:         n.cfg.FleetSecrets,
 		Log:             n.log,
-	}, sockets, n.hub, n.bus))
+	}, sockets, n.hub, n.bus, n.bus))
 	return err
+}
+
+// retention is that of direct messages.
+func (n *Node) retention() relay.Retention {
+	if n.cfg.DirectRetention == 0 {
+		return relay.Retention{}
+	}
+	return relay.Retention{Length: int64(n.cfg.DirectRetentionMessages), Age: n.cfg.DirectRetention}
+}
+
+// keeps tells which topics have all their messages kept.
+func (n *Node) keeps(t relay.Topic) bool {
+	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics)
+}
+
+// tellSecret tells the log when tokens hold for this node alone.
+func (n *Node) tellSecret() {
+	if len(n.cfg.FleetSecrets) > 0 {
+		return
+	}
+	level := slog.LevelWarn
+	if n.redis != nil {
+		level = slog.LevelInfo // there is no other node
+	}
+	n.log.Log(context.Background(), level, "no secret is set: clients can come back under their address to this node alone, and only until it ends", "setting", "--fleet-secret")
 }
 
 // frameLimit is the most bytes of an incoming message. It is well above that of
@@ -175,6 +207,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	}
 	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
 		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", redis)
+	n.tellSecret()
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	defer func() {

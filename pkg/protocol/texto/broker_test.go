@@ -17,7 +17,10 @@ type broker struct {
 	more     sync.Cond
 	state    brokerState
 	topics   map[relay.Topic]int
+	kept     map[relay.Topic]*history
+	epoch    uint64
 	queue    []publication
+	reads    int // of histories
 	closed   bool
 	finished chan struct{}
 }
@@ -34,6 +37,7 @@ const (
 
 type publication struct {
 	message relay.Message
+	keep    relay.Retention
 	acker   relay.Acker
 	token   relay.Token
 	failed  bool
@@ -41,7 +45,7 @@ type publication struct {
 
 // newBroker starts a broker, to be ended with close.
 func newBroker() *broker {
-	b := &broker{topics: map[relay.Topic]int{}, finished: make(chan struct{})}
+	b := &broker{topics: map[relay.Topic]int{}, kept: map[relay.Topic]*history{}, epoch: 1, finished: make(chan struct{})}
 	b.more.L = &b.mu
 	go b.run()
 	return b
@@ -54,11 +58,11 @@ func (b *broker) set(s brokerState) {
 	b.more.Signal()
 }
 
-// Enqueue implements Publisher.
-func (b *broker) Enqueue(m relay.Message, _ relay.Retention, a relay.Acker, t relay.Token) {
+// Enqueue implements relay.Publisher.
+func (b *broker) Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t relay.Token) {
 	m.Body = slices.Clone(m.Body)
 	b.mu.Lock()
-	b.queue = append(b.queue, publication{m, a, t, b.state == brokerFails})
+	b.queue = append(b.queue, publication{m, r, a, t, b.state == brokerFails})
 	b.mu.Unlock()
 	b.more.Signal()
 }
@@ -78,12 +82,19 @@ func (b *broker) Subscribe(ctx context.Context, topics ...relay.Topic) ([]relay.
 	for _, t := range topics {
 		b.topics[t]++
 	}
-	return make([]relay.Position, len(topics)), nil
+	positions := make([]relay.Position, len(topics))
+	for i, t := range topics {
+		positions[i] = b.historyOf(t).position(b.epoch)
+	}
+	return positions, nil
 }
 
 func (b *broker) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
-	_, err := b.Subscribe(ctx, t)
-	return relay.Position{}, err
+	positions, err := b.Subscribe(ctx, t)
+	if err != nil {
+		return relay.Position{}, err
+	}
+	return positions[0], nil
 }
 
 func (b *broker) Unsubscribe(topics ...relay.Topic) {
@@ -119,11 +130,14 @@ func (b *broker) run() {
 		b.queue = nil
 		for _, p := range batch {
 			wanted := b.topics[p.message.Topic] > 0 && b.state != brokerLoses
+			if p.keep.Kept() && !p.failed {
+				b.historyOf(p.message.Topic).append(&p.message, p.keep)
+			}
 			b.mu.Unlock()
 			if p.failed {
 				p.acker.Published(p.token, relay.ID{}, relay.ErrUnavailable)
 			} else {
-				p.acker.Published(p.token, relay.ID{}, nil)
+				p.acker.Published(p.token, p.message.ID, nil)
 				if wanted {
 					b.receiver.Dispatch(p.message)
 				}

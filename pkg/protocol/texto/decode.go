@@ -13,6 +13,7 @@ const (
 	codeBroker = "EBROKER"
 	codeRate   = "ERATE"
 	codeTooBig = "ETOOBIG"
+	codeResume = "ERESUME"
 )
 
 // problem is why a request failed, as the client is told.
@@ -28,6 +29,7 @@ var (
 	tooFast      = &problem{codeRate, "too many messages: slow down"}
 	tooBig       = &problem{codeTooBig, "the text is too long"}
 	notAccepted  = &problem{codeBroker, "the message could not be passed on: try again"}
+	badToken     = &problem{codeResume, "the token is not valid or too old: this is a new session"}
 	notConnected = &problem{codeBroker, "the relay cannot serve you right now: try again"}
 )
 

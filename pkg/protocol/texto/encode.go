@@ -2,10 +2,12 @@ package texto
 
 import (
 	"encoding/hex"
+	"time"
 
 	"github.com/google/uuid"
 
 	"parley/pkg/conn"
+	"parley/pkg/relay"
 )
 
 // appendID appends the 36-character form, in lower case.
@@ -38,15 +40,24 @@ func appendAck(frame []byte, client, id uuid.UUID) []byte {
 	return conn.AppendFrame(frame, conn.OpText, append(appendEnvelope(b[:0], client, id, "ack"), `null}`...))
 }
 
-// appendConnection appends the frame of a connection message; node is a quoted
-// JSON string.
-func appendConnection(frame []byte, client, id uuid.UUID, node []byte) []byte {
-	b := appendEnvelope(nil, client, id, "connection")
+// appendConnection appends the payload of a connection message for a session at a
+// position.
+func (s *Server) appendConnection(b []byte, client, id uuid.UUID, p relay.Position, as standing) []byte {
+	b = appendEnvelope(b, client, id, "connection")
 	b = append(b, `{"client_id":"`...)
 	b = appendID(b, client)
 	b = append(b, `","node":`...)
-	b = append(b, node...)
-	return conn.AppendFrame(frame, conn.OpText, append(b, `}}`...))
+	b = append(b, s.node...)
+	b = append(b, `,"resume":"`...)
+	b = s.keys.appendToken(b, client, p, time.Now())
+	b = append(b, '"')
+	switch as {
+	case wasRecovered:
+		b = append(b, `,"recovered":true`...)
+	case notRecovered:
+		b = append(b, `,"recovered":false`...)
+	}
+	return append(b, `}}`...)
 }
 
 // appendError appends the frame of an error. Codes and descriptions are ours and

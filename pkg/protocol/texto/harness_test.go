@@ -85,7 +85,7 @@ func newFixture(t testing.TB, memory bool, cfg Config, limits conn.Config) *fixt
 	f.hub = hub.New(f.broker, f.group)
 	f.broker.receiver = f.hub
 	sockets := &conn.Sockets{Group: f.group, Metrics: metrics, Log: cfg.Log}
-	server := New(cfg, sockets, watched{f.hub, f.opened}, f.broker)
+	server := New(cfg, sockets, watched{f.hub, f.opened}, f.broker, f.broker)
 	if memory {
 		l := newInMemory()
 		f.web = &httptest.Server{Listener: l, Config: &http.Server{Handler: server}}

@@ -34,17 +34,24 @@ type Hub interface {
 	Unsubscribe(t relay.Topic, s hub.Subscriber)
 }
 
-// Publisher is what a session needs to pass messages on.
-type Publisher interface {
-	Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t relay.Token)
+// History is what a session needs to read what its client has missed.
+type History interface {
+	Since(ctx context.Context, t relay.Topic, after relay.Position, n int) (relay.Page, error)
 }
 
 // Config holds what can be set. A limit of 0 is off.
 type Config struct {
 	Node            string  // shown to clients
 	MaxMessageBytes int     // of a text as written in JSON, escapes included
+	MaxHeldBytes    int     // of messages that wait while a client catches up; 0: 1 MiB
 	Rate            float64 // relayed messages a second and connection
-	Log             *slog.Logger
+	// Retention is how long messages are kept for clients that come back. The
+	// zero value: they get their address back and nothing else.
+	Retention relay.Retention
+	// Secrets sign the tokens by which sessions are resumed: the first one signs,
+	// all verify. None: one is made up, and tokens hold for this server alone.
+	Secrets [][]byte
+	Log     *slog.Logger
 }
 
 // Server is the endpoint of Texto v1. Use New.
@@ -54,32 +61,52 @@ type Server struct {
 	node      []byte // quoted
 	sockets   *conn.Sockets
 	hub       Hub
-	publisher Publisher
+	publisher relay.Publisher
+	history   History
+	keys      keys
+	resuming  chan struct{} // an element for each session that asks Redis for its state
 	metrics   *conn.ProtocolMetrics
 }
 
 var _ http.Handler = (*Server)(nil)
 
 // New makes an endpoint, to be mounted at /v1/texto.
-func New(cfg Config, sockets *conn.Sockets, h Hub, p Publisher) *Server {
+func New(cfg Config, sockets *conn.Sockets, h Hub, p relay.Publisher, history History) *Server {
 	node, _ := json.Marshal(cfg.Node) // a string never fails
-	return &Server{cfg: cfg, log: cfg.Log, node: node, sockets: sockets, hub: h, publisher: p,
-		metrics: sockets.Metrics.For(Protocol, codeSyntax, codeKind, codeInval, codeClient, codeBroker, codeRate, codeTooBig)}
+	if cfg.MaxHeldBytes == 0 {
+		cfg.MaxHeldBytes = defaultHeldBytes
+	}
+	return &Server{cfg: cfg, log: cfg.Log, node: node, sockets: sockets, hub: h, publisher: p, history: history,
+		keys: newKeys(cfg.Secrets), resuming: make(chan struct{}, maxResuming),
+		metrics: sockets.Metrics.For(Protocol, codeSyntax, codeKind, codeInval, codeClient, codeBroker, codeRate, codeTooBig, codeResume)}
 }
 
 // ServeHTTP upgrades the connection and returns.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	greet := r.URL.RawQuery == "" || r.URL.Query().Get("nogreet") == ""
+	greet := true
+	var back *ticket
+	valid := true
+	if r.URL.RawQuery != "" {
+		q := r.URL.Query()
+		greet = q.Get("nogreet") == ""
+		back, valid = s.readTicket(q)
+	}
 	s.sockets.Serve(w, r, Protocol, func(c *conn.Conn) conn.Handler {
-		id := uuid.New()
-		return &session{
+		session := &session{
 			server: s,
 			conn:   c,
-			id:     id,
-			topic:  topicOf(id),
 			greet:  greet,
+			forged: !valid,
 			sends:  conn.NewBucket(s.cfg.Rate, s.cfg.Rate*burstSeconds),
 			others: conn.NewBucket(s.cfg.Rate*othersFactor, s.cfg.Rate*othersFactor*burstSeconds),
 		}
+		if back == nil {
+			session.id, session.own = uuid.New(), true
+		} else {
+			session.id, session.nonce, session.from = back.client, uuid.New(), &back.from
+			session.catching = &catchUp{limit: s.cfg.MaxHeldBytes, heard: make(chan struct{})}
+		}
+		session.topic = topicOf(session.id)
+		return session
 	})
 }

@@ -2,9 +2,7 @@ package texto
 
 import (
 	"context"
-	"encoding/binary"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,31 +13,47 @@ import (
 	"parley/pkg/relay"
 )
 
+// maxInFlight bounds the messages of one client that wait for Redis. A client with
+// more is not read until some have been answered.
+const maxInFlight = 256
+
+// standing is how a session came to be, as its client is told.
+type standing uint8
+
 const (
-	// maxInFlight bounds the messages of one client that wait for Redis. A
-	// client with more is not read until some have been answered.
-	maxInFlight = 256
-	// idLength is the length of the id that goes before the text in the body
-	// of a relayed message.
-	idLength = 16
+	fresh        standing = iota
+	wasRecovered          // resumed, and nothing was missed
+	notRecovered          // resumed, and something may be missing
 )
 
 // session is one client. It is a conn.Handler (on the reader), a hub.Subscriber
 // (on the loop) and a relay.Acker (on the bus).
 type session struct {
-	// Fixed after Server.ServeHTTP, but for topic, which Open may clear.
+	// Fixed after Server.ServeHTTP.
 	server *Server
 	conn   *conn.Conn
 	id     uuid.UUID
-	topic  relay.Topic // ends in the id's text
+	topic  relay.Topic    // ends in the id's text
+	nonce  [idLength]byte // of a resumed session: tells its takeover from others
 	greet  bool
+	forged bool // the client came with a token that does not count
 
 	inFlight atomic.Int32
 	waiting  atomic.Pointer[chan struct{}] // the reader, when too much is in flight
 
 	// Owned by the reader.
-	sends  conn.Bucket // messages to be relayed
-	others conn.Bucket // everything else, mistakes included: ten times as much
+	sends      conn.Bucket     // messages to be relayed
+	others     conn.Bucket     // everything else, mistakes included: ten times as much
+	from       *relay.Position // where a resumed session goes on; nil: a fresh one
+	subscribed bool
+
+	// Owned by the loop.
+	place    relay.ID // of the last kept message that was shown
+	epoch    uint64   // of its history
+	catching *catchUp // nil: messages are shown as they come
+	open     bool     // the fields above are right
+	own      bool     // the topic is this session's: a takeover that comes now is another's
+	standing standing
 }
 
 const topicPrefix = "client/"
@@ -53,26 +67,38 @@ func (s *session) log(level slog.Level, event string, a slog.Attr) {
 
 // Open subscribes to the session's topic and greets.
 func (s *session) Open() error {
+	if from := s.from; from != nil {
+		s.from = nil
+		return s.resume(*from)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	if _, err := s.server.hub.SubscribeNew(ctx, s.topic, s); err != nil {
-		s.log(slog.LevelWarn, "session refused", slog.Any("error", err))
-		s.conn.Send(appendError(nil, s.id, newID(), notConnected))
-		s.conn.Close(conn.CodeTryLater, "redis is not available", conn.ReasonBroker)
-		s.topic = ""
-		return err
+	p, err := s.server.hub.SubscribeNew(ctx, s.topic, s)
+	if err != nil {
+		return s.unserved(err)
 	}
+	s.subscribed = true
 	s.log(slog.LevelInfo, "session opened", slog.Attr{})
-	if s.greet {
-		s.conn.Send(appendConnection(nil, s.id, newID(), s.server.node))
-		s.conn.Flush()
+	if s.forged {
+		s.server.metrics.Refused[codeResume].Inc()
+		s.conn.Send(appendError(nil, s.id, newID(), badToken))
 	}
+	s.conn.Do(func() { s.begin(p) })
+	s.conn.Flush()
 	return nil
+}
+
+// unserved ends a session that Redis cannot serve. It returns err.
+func (s *session) unserved(err error) error {
+	s.log(slog.LevelWarn, "session refused", slog.Any("error", err))
+	s.conn.Send(appendError(nil, s.id, newID(), notConnected))
+	s.conn.Close(conn.CodeTryLater, "redis is not available", conn.ReasonBroker)
+	return err
 }
 
 // Closed ends the subscription.
 func (s *session) Closed(r conn.Reason) {
-	if s.topic == "" {
+	if !s.subscribed {
 		return
 	}
 	s.server.hub.Unsubscribe(s.topic, s)
@@ -102,8 +128,14 @@ func (s *session) Message(frame []byte) {
 		s.server.metrics.Refused[p.code].Inc()
 		s.refuse(&r, p)
 	case r.kind == kindRegistration:
-		s.conn.Send(appendConnection(nil, s.id, r.id, s.server.node))
+		s.register(r.id)
 	}
+}
+
+// register answers a registration, at its place among the messages that the token
+// tells of.
+func (s *session) register(id uuid.UUID) {
+	s.conn.Do(func() { s.tell(id, s.position(), s.standing) })
 }
 
 func (s *session) refuse(r *request, p *problem) {
@@ -122,16 +154,15 @@ func (s *session) send(r *request) *problem {
 	if !s.sends.Take(s.conn.Now()) {
 		return tooFast
 	}
-	id := newID()
 	scratch := bodies.Get().(*[]byte)
-	body := append(append((*scratch)[:0], id[:]...), r.text...)
-	s.begin()
+	body := appendText((*scratch)[:0], s.server.cfg.Retention.Kept(), r.text)
+	s.sending()
 	s.server.publisher.Enqueue(relay.Message{
 		Topic: topicOf(r.receiver),
 		From:  s.idText(),
 		Time:  time.Now(),
 		Body:  body,
-	}, relay.Retention{}, s, relay.Token(r.id))
+	}, s.server.cfg.Retention, s, relay.Token(r.id))
 	*scratch = body
 	bodies.Put(scratch)
 	return nil
@@ -140,9 +171,9 @@ func (s *session) send(r *request) *problem {
 // bodies hold the body of a message until it has been enqueued.
 var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
-// begin counts a message in flight and waits while there are too many. Each is
+// sending counts a message in flight and waits while there are too many. Each is
 // answered within two seconds, so that the wait is no longer.
-func (s *session) begin() {
+func (s *session) sending() {
 	if s.inFlight.Add(1) <= maxInFlight {
 		return
 	}
@@ -178,32 +209,59 @@ func (s *session) Unanswered() int { return int(s.inFlight.Load()) }
 // Loop implements hub.Subscriber.
 func (s *session) Loop() *conn.Loop { return s.conn.Loop() }
 
-// Deliver writes a receive into the connection's queue.
+// The methods below run on the loop.
+
+// begin greets the client of a fresh session, whose topic has the position p.
+func (s *session) begin(p relay.Position) {
+	if s.epoch == 0 { // else a gap has come that is newer
+		s.epoch, s.place = p.Epoch, p.ID
+	}
+	s.open = true
+	if s.greet {
+		s.tell(newID(), s.position(), fresh)
+	}
+}
+
+// Deliver implements hub.Subscriber.
 func (s *session) Deliver(m *relay.Message) {
-	if len(m.Body) < idLength || len(m.From) != uuidLength {
-		return // not from a node of this fleet
+	if s.catching == nil || !s.detain(m) {
+		s.show(m)
 	}
-	text := m.Body[idLength:]
-	b, ok := s.conn.Begin(conn.OpText, receiveSize+len(text))
-	if !ok {
-		return
+}
+
+// show passes a message of the topic on: a text goes into the connection's queue
+// as a receive.
+func (s *session) show(m *relay.Message) {
+	if id, text, ok := textOf(m); ok {
+		b, ok := s.conn.Begin(conn.OpText, receiveSize+len(text))
+		if !ok {
+			return
+		}
+		s.conn.Commit(appendReceive(b, s.id, id, m.From, text))
+		s.server.metrics.Delivered.Inc()
+	} else if nonce, ok := nonceOf(m); ok {
+		s.takenOver(nonce)
 	}
-	s.conn.Commit(appendReceive(b, s.id, uuid.UUID(m.Body[:idLength]), m.From, text))
-	s.server.metrics.Delivered.Inc()
+	if !m.ID.IsZero() {
+		s.place = m.ID
+	}
+}
+
+// position is where the client is now.
+func (s *session) position() relay.Position {
+	return relay.Position{Epoch: s.epoch, ID: s.place, At: time.Now().Add(-tokenMargin)}
+}
+
+// tell sends a connection message with a token of the position.
+func (s *session) tell(id uuid.UUID, p relay.Position, as standing) {
+	var space [512]byte
+	payload := s.server.appendConnection(space[:0], s.id, id, p, as)
+	if b, ok := s.conn.Begin(conn.OpText, len(payload)); ok {
+		s.conn.Commit(append(b, payload...))
+	}
 }
 
 func topicOf(id uuid.UUID) relay.Topic {
 	var b [len(topicPrefix) + uuidLength]byte
 	return relay.Topic(appendID(append(b[:0], topicPrefix...), id))
-}
-
-// newID returns a random UUID (version 4) to tell messages apart. It need not be
-// hard to guess; the runtime's generator, ChaCha8 with a seed from the system,
-// makes it so anyway, without a system call.
-func newID() (id uuid.UUID) {
-	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
-	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	return id
 }

@@ -29,6 +29,9 @@ type message struct {
 		SenderID uuid.UUID `json:"sender_id"`
 		Text     string    `json:"text"`
 		Code     string    `json:"code"`
+		Resume   string    `json:"resume"`
+		// Recovered is nil when the member is absent.
+		Recovered *bool `json:"recovered"`
 	} `json:"data"`
 }
 
@@ -187,15 +190,20 @@ func TestForeignBodiesAreDropped(t *testing.T) {
 	topic := topicOf(me)
 	for _, m := range []relay.Message{
 		{Topic: topic, From: idOne},
-		{Topic: topic, From: idOne, Body: make([]byte, idLength-1)},
-		{Topic: topic, From: "somebody", Body: append(make([]byte, idLength), `"x"`...)},
-		{Topic: topic, Body: append(make([]byte, idLength), `"x"`...)},
-		{Topic: "client/nobody", From: idOne, Body: append(make([]byte, idLength), `"x"`...)},
+		{Topic: topic, From: idOne, Body: make([]byte, idLength)},
+		{Topic: topic, From: idOne, Body: make([]byte, 1+idLength)},
+		{Topic: topic, From: idOne, Body: []byte{bodyKept}},
+		{Topic: topic, From: idOne, Body: []byte{bodyTakeover}},
+		{Topic: topic, From: idOne, Body: append([]byte{bodyTakeover}, make([]byte, idLength+1)...)},
+		{Topic: topic, From: idOne, Body: append([]byte{bodyTakeover + 1}, `"later"`...)},
+		{Topic: topic, From: "somebody", Body: appendText(nil, false, []byte(`"x"`))},
+		{Topic: topic, Body: appendText(nil, true, []byte(`"x"`))},
+		{Topic: "client/nobody", From: idOne, Body: appendText(nil, true, []byte(`"x"`))},
 	} {
 		f.hub.Dispatch(m)
 	}
 	id := newID()
-	f.hub.Dispatch(relay.Message{Topic: topic, From: idOne, Body: append(id[:], `"whole"`...)})
+	f.hub.Dispatch(relay.Message{Topic: topic, From: idOne, Body: append(append([]byte{bodyText}, id[:]...), `"whole"`...)})
 	f.hub.Flush()
 	if m := c.next(t); m.Kind != "receive" || m.ID != id || m.Data.SenderID.String() != idOne || m.Data.Text != "whole" {
 		t.Errorf("got %+v", m)

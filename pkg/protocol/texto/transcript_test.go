@@ -32,12 +32,15 @@ import (
 //	a<close 1009 reason    a receives a close; without a reason, any
 //	repeat 3 a> ...        the same, three times
 //	broker fails           or works, hangs, loses, stalls
+//	broker flushes         what it keeps is lost, and another history begins
+//	gap $a                 messages for a may be missing here
 //	wait 1.5s              the clock goes on
 //	# remark
 //
 // $name stands for a UUID. In what is received a new name matches any, and from
 // then on the same one; in what is sent it is a fresh one. $_ matches any, always,
-// and is always fresh; $name.upper is written in upper case. $[x*3] is xxx.
+// and is always fresh; $name.upper is written in upper case. $[x*3] is xxx. Names
+// that start with token_ stand for resume tokens instead; $token matches any.
 //
 // At the end each client that is still open must get the answer to a registration
 // as its next message: nothing came that the transcript does not show.
@@ -45,7 +48,9 @@ type transcript struct {
 	t       *testing.T
 	f       *fixture
 	clients map[string]*client
-	ids     map[string]string
+	ids     map[string]string // and tokens
+	// standing is what a client's connection messages end with.
+	standing map[string]string
 }
 
 // clockWord marks transcripts that need a clock of their own.
@@ -96,6 +101,9 @@ func set(t *testing.T, settings string, cfg *Config, limits *conn.Config) {
 		var err error
 		switch name {
 		case "":
+		case "retention":
+			cfg.Retention.Length = 5
+			cfg.Retention.Age, err = time.ParseDuration(value)
 		case "rate":
 			cfg.Rate, err = strconv.ParseFloat(value, 64)
 		case "max-message-bytes":
@@ -114,7 +122,7 @@ func set(t *testing.T, settings string, cfg *Config, limits *conn.Config) {
 }
 
 func play(t *testing.T, f *fixture, lines []string) {
-	s := &transcript{t, f, map[string]*client{}, map[string]string{}}
+	s := &transcript{t, f, map[string]*client{}, map[string]string{}, map[string]string{}}
 	for _, line := range lines {
 		s.line(line)
 		if t.Failed() {
@@ -123,10 +131,13 @@ func play(t *testing.T, f *fixture, lines []string) {
 	}
 	for name := range s.clients {
 		s.line(name + `> {"id":"$end_` + name + `","kind":"registration"}`)
-		s.line(name + `< {"client_id":"$me_` + name + `","id":"$end_` + name + `","kind":"connection","data":{"client_id":"$me_` + name + `","node":"node-1"}}`)
+		s.line(name + `< {"client_id":"$me_` + name + `","id":"$end_` + name + `","kind":"connection","data":{"client_id":"$me_` + name + `","node":"node-1","resume":"$token"` + s.standing[name] + `}}`)
 		s.line(name + ">close 1000")
 	}
 }
+
+// standingForm is what the connection messages of a resumed session end with.
+var standingForm = regexp.MustCompile(`,"recovered":(true|false)`)
 
 var lineForm = regexp.MustCompile(`^([a-z])(>|<| )(connect|binary|text|raw|close)?(?: (.*))?$`)
 
@@ -155,6 +166,15 @@ func (s *transcript) once(line string) bool {
 	if line == "" || line[0] == '#' {
 		return true
 	}
+	if line == "broker flushes" {
+		s.f.broker.flush()
+		return true
+	}
+	if name, ok := strings.CutPrefix(line, "gap "); ok {
+		id, err := uuid.Parse(s.outgoing(name))
+		s.f.broker.gap(topicOf(id))
+		return err == nil
+	}
 	if word, ok := strings.CutPrefix(line, "broker "); ok {
 		state, ok := map[string]brokerState{"works": brokerWorks, "fails": brokerFails, "hangs": brokerHangs,
 			"loses": brokerLoses, "stalls": brokerStalls}[word]
@@ -172,7 +192,8 @@ func (s *transcript) once(line string) bool {
 	}
 	name, verb, rest := m[1], m[2]+m[3], m[4]
 	if verb == " connect" {
-		s.clients[name] = s.f.connect(s.t, rest)
+		s.clients[name] = s.f.connect(s.t, s.outgoing(rest))
+		s.standing[name] = ""
 		return true
 	}
 	c := s.clients[name]
@@ -214,6 +235,9 @@ func (s *transcript) once(line string) bool {
 		}
 		if err := s.compare(rest, got); err != nil {
 			s.t.Errorf("%.300s\n%v", line, err)
+		}
+		if s.standing[name] == "" {
+			s.standing[name] = standingForm.FindString(rest)
 		}
 	case "<close":
 		code, reason, err := closeWords(rest)
@@ -275,6 +299,7 @@ func (s *transcript) outgoing(line string) string {
 // compare checks what was received, and notes the UUIDs of new names.
 func (s *transcript) compare(want, got string) error {
 	const anyID = `([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
+	anyToken := fmt.Sprintf(`([\w-]{%d})`, tokenLength)
 	want = repeats(want)
 	var pattern strings.Builder
 	var fresh []string
@@ -284,6 +309,9 @@ func (s *transcript) compare(want, got string) error {
 		pattern.WriteString(regexp.QuoteMeta(want[at:place[0]]))
 		if id, ok := s.ids[name]; ok {
 			pattern.WriteString(id)
+		} else if strings.HasPrefix(name, "token") {
+			pattern.WriteString(anyToken)
+			fresh = append(fresh, name)
 		} else {
 			pattern.WriteString(anyID)
 			fresh = append(fresh, name)
@@ -299,7 +327,7 @@ func (s *transcript) compare(want, got string) error {
 		if id, ok := s.ids[name]; ok && id != m[i+1] {
 			return fmt.Errorf("got %.300s\nwhere $%s stands for two ids", got, name)
 		}
-		if name != "_" {
+		if name != "_" && name != "token" {
 			s.ids[name] = m[i+1]
 		}
 	}
