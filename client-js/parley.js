@@ -84,7 +84,7 @@ export { ParleyError, isAddress };
  * @property {string | URL} [url]  Where the relay is, with ws, wss, http or https; relative to the page. Default `/v1/texto` of the page's own host.
  * @property {boolean} [resume]  Whether a new connection resumes the session of the one before; false: each has an address of its own. Default true.
  * @property {string | null} [token]  Resumes the session that this token is of, as `session` told it.
- * @property {string | null} [last]  The message that was the last to be handled in that session, as `session` told it.
+ * @property {string | null} [last]  The last message that was handled after it, as `session` told it.
  * @property {number} [backoffBase]  Longest wait before the first new attempt, in ms; it doubles with each that fails. Default 1000.
  * @property {number} [backoffCap]  Bound of that doubling, in ms. Default 30000.
  * @property {number} [queueLimit]  Messages that may wait for a connection. Default 100: half of the burst that a relay accepts, since they all go at once.
@@ -205,7 +205,7 @@ export class TextoClient extends Target {
     return this.#session.token;
   }
 
-  /** The id of the last message that was handled; null: the token alone tells the place. */
+  /** The id of the last message that was handled since the token came; null: none, the token itself tells the place. */
   get last() {
     return this.#session.last;
   }
@@ -298,7 +298,6 @@ export class TextoClient extends Target {
   #renewed(link, news, asked) {
     // An answer says once more what the greeting said; of its own accord the relay speaks of a gap.
     const gap = !asked && news.recovered === false;
-    if (gap) this.#session.broken();
     this.#session.renew(news.token);
     if (this.token) link.renewIn(TOKEN_REFRESH);
     // First the gap: a page that goes away in between hears of it again.

@@ -37,7 +37,7 @@ export const GapDescription = Object.freeze({
 export class Session {
   /** Resumes the session; null: there is none to resume. @type {string | null} */
   token;
-  /** The id of the last message that was handled; null: the token alone tells the place. @type {string | null} */
+  /** The id of the last message that was handled since the token came; null: none. @type {string | null} */
   last;
   /** Whether sessions are resumed at all. */
   #enabled;
@@ -87,9 +87,7 @@ export class Session {
   greeted(news) {
     const resumed = this.token !== null && news.recovered !== undefined;
     const recovered = resumed && news.recovered === true;
-    // What was handled before a gap, or in another session, has no place after it.
-    if (!recovered) this.last = null;
-    if (!resumed) this.token = null;
+    if (!resumed) this.refused();
     const missing = this.#enabled && this.#begun && !recovered;
     this.#begun = true;
     this.renew(news.token);
@@ -97,15 +95,13 @@ export class Session {
   }
 
   /**
-   * Takes a newer token.
+   * Takes a newer token. It tells the place among the messages where it came,
+   * more exactly than the ones before it would.
    * @param {string} token  Empty: there is none.
    */
   renew(token) {
-    if (this.#enabled && token !== '') this.token = token;
-  }
-
-  /** The relay has told of a gap while the connection stayed. */
-  broken() {
+    if (!this.#enabled || token === '') return;
+    this.token = token;
     this.last = null;
   }
 

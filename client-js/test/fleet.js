@@ -57,9 +57,9 @@ export class Fleet {
   /** What the clients acknowledged, as [address, id]. */
   acknowledged = [];
 
-  /** Resumes a session from this place on. */
-  token({ address, epoch, kept }) {
-    return Buffer.from(JSON.stringify([this.secret, address, epoch, kept.length])).toString('base64url');
+  /** Resumes a session from a place on. */
+  token({ address, epoch }, place) {
+    return Buffer.from(JSON.stringify([this.secret, address, epoch, place])).toString('base64url');
   }
 
   /** The session of a token with its epoch and place, or null. */
@@ -82,9 +82,9 @@ export class Fleet {
     }
   }
 
-  /** The data of a `connection` message. */
+  /** The data of a `connection` message, with a token of this moment unless another is given. */
   describe(session, more) {
-    return { client_id: session.address, resume: this.token(session), ...more };
+    return { client_id: session.address, resume: this.token(session, session.kept.length), ...more };
   }
 
   /** Starts a node on a loopback port; 0 picks one. */
@@ -169,13 +169,13 @@ class Node {
 
     session.recovered = resumed ? this.fleet.keeps && resumed.epoch === session.epoch : undefined;
     const handled = session.kept.findIndex(({ id }) => id === query.get('last'));
-    const missed = resumed ? session.kept.slice(handled >= 0 ? handled + 1 : session.recovered ? resumed.place : 0) : [];
-    write(socket, address, randomUUID(), 'connection', this.#describe(session));
-    for (const { id, data } of missed) write(socket, address, id, 'receive', data);
+    const place = handled >= 0 ? handled + 1 : session.recovered ? resumed.place : 0;
+    write(socket, address, randomUUID(), 'connection', this.#describe(session, { resume: this.fleet.token(session, place) }));
+    for (const { id, data } of session.kept.slice(place)) write(socket, address, id, 'receive', data);
   }
 
-  #describe(session) {
-    return this.fleet.describe(session, { node: this.name, recovered: session.recovered });
+  #describe(session, more = {}) {
+    return this.fleet.describe(session, { node: this.name, recovered: session.recovered, ...more });
   }
 
   #hear(socket, session, { id, kind, data }) {

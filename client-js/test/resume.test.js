@@ -55,7 +55,7 @@ test('the last message that was handled is named', () => {
   assert.equal(t.socket.url, `${URL_}?resume=one&last=r2`);
   t.socket.greet(ME, 'n2', { resume: 'two', recovered: true });
   lose(t);
-  assert.equal(t.socket.url, `${URL_}?resume=two&last=r2`, 'also by later connections');
+  assert.equal(t.socket.url, `${URL_}?resume=two`, 'until a token comes, which tells the place by itself');
 });
 
 test('a message counts as handled once its listeners have run', () => {
@@ -208,12 +208,23 @@ test('a fresh token is asked for every ten minutes', () => {
   assert.equal(TOKEN_REFRESH, 600_000);
 });
 
-test('a fresh token keeps the last message', () => {
+test('a message is named by its token only', () => {
   const t = resumable();
   t.socket.receive('r1');
   t.clock.advance(TOKEN_REFRESH);
+  assert.deepEqual([t.client.token, t.client.last], ['one', 'r1']);
   t.socket.tell(t.socket.sent.at(-1).id, { resume: 'two' });
-  assert.deepEqual([t.client.token, t.client.last], ['two', 'r1']);
+  assert.deepEqual([t.client.token, t.client.last], ['two', null]);
+  t.socket.receive('r2');
+  assert.deepEqual([t.client.token, t.client.last], ['two', 'r2']);
+});
+
+test('an answer without a token changes nothing', () => {
+  const t = resumable();
+  t.socket.receive('r1');
+  t.page.fire();
+  t.socket.tell(t.socket.sent.at(-1).id, {});
+  assert.deepEqual([t.client.token, t.client.last], ['one', 'r1']);
 });
 
 test('no answer to the question for a token: the connection had died unseen', () => {
