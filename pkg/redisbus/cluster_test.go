@@ -23,12 +23,12 @@ fff 10.0.0.6:7005@17005 handshake - 0 0 0 connected
 	}
 }
 
-func TestParseServer(t *testing.T) {
-	got := parseServer("# Server\r\nrun_id:abc\r\n# Replication\r\nrole:slave\r\nmaster_replid:def\r\nmaster_replid2:000\r\n")
-	if want := (serverInfo{run: "abc", replication: "def", before: "000", replica: true}); got != want {
+func TestParseHolder(t *testing.T) {
+	got := parseHolder("# Server\r\nrun_id:abc\r\n# Replication\r\nrole:slave\r\nmaster_replid:def\r\nmaster_replid2:000\r\n")
+	if want := (holder{run: "abc", replication: "def", before: "000", replica: true}); got != want {
 		t.Errorf("got %+v", got)
 	}
-	if parseServer("role:master\r\n").replica {
+	if parseHolder("role:master\r\n").replica {
 		t.Error("a master is taken for a replica")
 	}
 }

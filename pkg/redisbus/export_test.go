@@ -1,5 +1,7 @@
 package redisbus
 
+import "parley/pkg/relay"
+
 // PartitionSlots are the slots of the partitions.
 func PartitionSlots() (all []int) {
 	for i := range partitions {
@@ -7,3 +9,6 @@ func PartitionSlots() (all []int) {
 	}
 	return all
 }
+
+// TopicSlot is the slot of a topic's partition.
+func TopicSlot(t relay.Topic) int { return partitionKeyspace(partitionOf(t)).slot() }

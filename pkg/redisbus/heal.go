@@ -51,6 +51,7 @@ type healing struct {
 	delivered []stamp   // read and dispatched, and maybe still to come through the connection
 	since     time.Time // the subscription was whole until then
 	reading   bool      // a page is being read or delivered
+	late      bool      // nobody has messages accepted elsewhere any more
 	again     bool      // the connection was lost meanwhile: what was read may end too early
 	filled    bool      // something was read that would have been missed
 	gap       bool      // it has one, and the receiver was told
@@ -122,6 +123,30 @@ func (t *table) heal(channel string, topic relay.Topic) (begun, kept bool) {
 	}
 	s.healing = &healing{since: t.lost}
 	return true, true
+}
+
+// healOutdated begins to heal the topics whose place is of another history than the
+// one that Redis holds, and returns their channels.
+func (t *table) healOutdated() (channels []string) {
+	epoch := t.link.epoch.Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for channel, s := range t.topics {
+		if s.history == 0 || s.history == epoch || s.confirmed != t.epoch {
+			continue
+		}
+		if s.healing != nil {
+			s.healing.late, s.healing.again = true, true
+			continue
+		}
+		topic, _ := t.link.keys.topic(channel)
+		if s.place.IsZero() && !t.keeps(topic) {
+			continue
+		}
+		s.healing = &healing{since: time.Now(), late: true}
+		channels = append(channels, channel)
+	}
+	return channels
 }
 
 // wants tells whether an UNSUBSCRIBE that Redis confirms is none of ours.
@@ -266,7 +291,13 @@ func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p 
 		return false
 	}
 	heal := s.healing
+	epoch := p.Position.Epoch
 	gap := !p.Complete && !heal.gap
+	if gap && p.follows && l.moves && !heal.late {
+		// As far as can be seen, nothing is missing. What the old master still
+		// accepts from other nodes cannot be seen: healOutdated tells of it.
+		gap, epoch = false, s.history
+	}
 	heal.gap = heal.gap || gap
 	t.mu.Unlock()
 	if gap {
@@ -283,7 +314,7 @@ func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p 
 			for i := range p.Messages {
 				heal.delivered = append(heal.delivered, stampOf(&p.Messages[i]))
 			}
-			s.place, s.placed, s.history = p.Position.ID, true, p.Position.Epoch
+			s.place, s.placed, s.history = p.Position.ID, true, epoch
 			heal.filled = heal.filled || len(p.Messages) > 0
 			if p.More || heal.overflow || heal.again {
 				heal.overflow = false

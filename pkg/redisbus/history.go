@@ -20,7 +20,8 @@ const coverage = 30 * time.Minute
 // page is a relay.Page with what healing needs besides.
 type page struct {
 	relay.Page
-	before relay.ID // the place right before the first message, or where the page ends when it has none
+	follows bool     // it does, if it is of the same history
+	before  relay.ID // the place right before the first message, or where the page ends when it has none
 }
 
 // read asks for what a topic keeps after a place. p must be a client, a
@@ -48,7 +49,7 @@ func (l *link) page(topic relay.Topic, after relay.Position, n int, cmd *redis.C
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return p, errHistory
 	}
-	p.Position = relay.Position{Epoch: parseEpoch(epochText), ID: after.ID, At: time.Now()}
+	p.Position = relay.Position{Epoch: parseHistory(epochText).epoch, ID: after.ID, At: time.Now()}
 	for i, e := range entries {
 		m, prev, err := parseEntry(topic, e)
 		if err != nil {
@@ -68,7 +69,8 @@ func (l *link) page(topic relay.Topic, after relay.Position, n int, cmd *redis.C
 		p.before = p.Position.ID
 	}
 	p.More = len(p.Messages) == n
-	p.Complete = after.Epoch != 0 && after.Epoch == p.Position.Epoch && (found == 1 || followsOn(after, p, head))
+	p.follows = found == 1 || followsOn(after, p, head)
+	p.Complete = p.follows && after.Epoch != 0 && after.Epoch == p.Position.Epoch
 	if p.Position.Epoch == 0 { // flushed just now: what comes next has another epoch
 		p.Position.Epoch = l.epoch.Load()
 	}
@@ -87,20 +89,6 @@ func followsOn(after relay.Position, p page, head relay.ID) bool {
 	}
 	// Redis knows of nothing before the page, and would for headLife.
 	return time.Since(after.At) < coverage
-}
-
-// parseEpoch reads the epoch from the value of its key; 0 when there is none.
-func parseEpoch(s string) uint64 {
-	for i := range len(s) {
-		if s[i] == ' ' {
-			n, err := strconv.ParseUint(s[:i], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return n
-		}
-	}
-	return 0
 }
 
 // parseEntry reads an entry of a stream.

@@ -33,6 +33,7 @@ type link struct {
 	node    string
 	keys    keyspace
 	sharded bool // sharded pub/sub
+	moves   bool // the master may be another server later
 	waits   bool // messages count when replicas have them
 	canary  string
 	master  *master
@@ -49,13 +50,14 @@ type link struct {
 	connected atomic.Bool   // the subscriber connection stands
 	attached  chan struct{} // a subscriber connection was made: sing at once
 	epoch     atomic.Uint64 // of the history that Redis holds; 0: not known yet
+	renewed   atomic.Int64  // when epoch changed, ns since started; 0: what came of it is done
 
 	// Owned by the receiver.
 	complained time.Time // about an unreadable message
 }
 
 func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
-	l := &link{log: b.log, metrics: b.metrics, node: o.Node, keys: k, sharded: a.mode == modeCluster, waits: o.WaitReplicas > 0,
+	l := &link{log: b.log, metrics: b.metrics, node: o.Node, keys: k, sharded: a.mode == modeCluster, moves: a.mode != modeSingle, waits: o.WaitReplicas > 0,
 		canary: k.canary(o.Node), started: time.Now(), attached: make(chan struct{}, 1)}
 	network := a.options.Network
 	l.master = newMaster(find, network, o.dial, a.tlsFor)
@@ -164,6 +166,10 @@ func (l *link) watch(ctx context.Context) {
 		}
 		if !l.connected.Load() {
 			continue // the receiver looks for it already
+		}
+		if at := l.renewed.Load(); at != 0 && time.Since(l.started)-time.Duration(at) >= lateness {
+			l.renewed.CompareAndSwap(at, 0)
+			l.healer.add(l.table.healOutdated()...)
 		}
 		limited, cancel := context.WithTimeout(ctx, canaryInterval)
 		moved, err := l.master.follow(limited)

@@ -1,0 +1,46 @@
+-- Claims of one lease. KEYS: the hash of all names, the hash of the lease's claims,
+-- the set of leases that stand. ARGV: what to do, the lease's id, then names, each
+-- followed by its holder. A name's value is the lease's id, a space, the holder.
+local names, claims, leases = KEYS[1], KEYS[2], KEYS[3]
+local what, id = ARGV[1], ARGV[2]
+
+-- Returns 1 for each name that is the holder's now, 0 for one that is not; nothing
+-- when the lease does not stand.
+if what == 'claim' then
+  local taken = {}
+  if redis.call('SISMEMBER', leases, id) == 0 then
+    return taken
+  end
+  for i = 3, #ARGV, 2 do
+    local ours = id .. ' ' .. ARGV[i + 1]
+    local has = redis.call('HGET', names, ARGV[i])
+    if not has then
+      redis.call('HSET', names, ARGV[i], ours)
+    end
+    if not has or has == ours then
+      redis.call('HSET', claims, ARGV[i], ARGV[i + 1])
+      taken[#taken + 1] = 1
+    else
+      taken[#taken + 1] = 0
+    end
+  end
+  return taken
+end
+
+-- Gives back the names that their holders have, and returns how many that were.
+if what == 'release' then
+  local released = 0
+  for i = 3, #ARGV, 2 do
+    if redis.call('HGET', names, ARGV[i]) == id .. ' ' .. ARGV[i + 1] then
+      redis.call('HDEL', names, ARGV[i])
+      released = released + 1
+    end
+    if redis.call('HGET', claims, ARGV[i]) == ARGV[i + 1] then
+      redis.call('HDEL', claims, ARGV[i])
+    end
+  end
+  return released
+end
+
+-- All claims of the lease.
+return redis.call('HGETALL', claims)
