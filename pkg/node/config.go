@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"parley/pkg/redisbus"
 	"parley/pkg/web"
 )
 
@@ -23,6 +23,9 @@ type Config struct {
 	Listen              string
 	InternalAddr        string
 	RedisURL            string
+	RedisCredentials    redisbus.Credentials
+	RedisWaitReplicas   int
+	RedisWaitTimeout    time.Duration
 	NodeName            string
 	AllowedOrigins      web.Origins
 	MaxMessageBytes     int
@@ -84,17 +87,6 @@ func Settings() []Setting {
 					return nil
 				}
 				return setAddress(&c.InternalAddr, v)
-			}},
-		{Name: "redis-url", Env: []string{"REDIS_URL"}, Argument: "URL",
-			Help: "redis://[[user]:password@]host:port[/db], or rediss:// for TLS; empty: a Redis inside the process, for one node alone",
-			set: func(c *Config, v string) error {
-				if v != "" {
-					if _, err := redis.ParseURL(v); err != nil {
-						return errRedisURL
-					}
-				}
-				c.RedisURL = v
-				return nil
 			}},
 		{Name: "node-name", Argument: "NAME", Default: "",
 			Help: "shown to clients and in logs; empty: the host's name and something random",
@@ -183,6 +175,7 @@ func Settings() []Setting {
 				return nil
 			}},
 	}
+	all = slices.Insert(all, 2, redisSettings()...) // after the addresses
 	for i := range all {
 		s := &all[i]
 		s.Env = append([]string{"PARLEY_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))}, s.Env...)
@@ -236,9 +229,6 @@ func setDuration(p *time.Duration, v string) error {
 	*p = d
 	return nil
 }
-
-// errRedisURL says nothing of the URL, which may hold a password.
-var errRedisURL = errors.New("want redis://[[user]:password@]host:port[/db] or rediss:// for TLS; special characters of a password must be percent-encoded")
 
 // ErrHelp means that the help was asked for and has been printed.
 var ErrHelp = flag.ErrHelp
@@ -308,6 +298,11 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 	if c.MaxQueueBytes > 0 && c.MaxQueueBytes < c.MaxMessageBytes {
 		problems = append(problems, fmt.Errorf("--max-queue-bytes %d is less than --max-message-bytes %d: a single message would disconnect its recipient",
 			c.MaxQueueBytes, c.MaxMessageBytes))
+	}
+	if len(problems) == 0 {
+		if err := c.checkRedis(); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	return c, errors.Join(problems...)
 }

@@ -80,7 +80,9 @@ func TestEverySetting(t *testing.T) {
 	}
 	for setting, values := range map[string][]string{
 		"listen":                    {"x", "1.2.3.4", ":99999", ":http"},
-		"redis-url":                 {"http://x", "redis://h:port", "redis://h/notanumber"},
+		"redis-url":                 {"http://x", "redis://h:port", "redis://h/notanumber", "redis+sentinel://h", "redis+cluster://h/1"},
+		"redis-wait-replicas":       {"-1", "101", "x"},
+		"redis-wait-timeout":        {"0", "999us", "1501ms", "x"},
 		"node-name":                 {"a b", "ä", strings.Repeat("x", 65)},
 		"allowed-origins":           {"example.com/path", "https://a/b"},
 		"max-message-bytes":         {"-1", "1.5", "64K", "1073741825"},
@@ -164,3 +166,22 @@ func TestSecrets(t *testing.T) {
 }
 
 func second(_ Config, err error) error { return err }
+
+// What the settings of Redis say together.
+func TestRedisSettings(t *testing.T) {
+	c, err := ParseConfig([]string{"--redis-url=redis+sentinel://a,b/main", "--redis-wait-replicas=1", "--redis-wait-timeout=1500ms", "--redis-username=u"},
+		env("PARLEY_REDIS_PASSWORD", "sesame"), io.Discard)
+	if err != nil || c.RedisWaitReplicas != 1 || c.RedisWaitTimeout != 1500*time.Millisecond || c.RedisCredentials.Username != "u" || c.RedisCredentials.Password != "sesame" {
+		t.Errorf("%+v, %v", c.RedisCredentials, err)
+	}
+	for args, want := range map[string]string{
+		"--redis-wait-replicas=1":                          "--redis-url",
+		"--redis-url=rediss://a --redis-ca-file=/no/such":  "--redis-ca-file",
+		"--redis-url=redis://a --redis-ca-file=config.go":  "rediss",
+		"--redis-url=rediss://a --redis-ca-file=config.go": "PEM",
+	} {
+		if _, err := ParseConfig(strings.Fields(args), env(), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error = %v, want one that says %s", args, err, want)
+		}
+	}
+}

@@ -89,14 +89,15 @@ func (n *Node) open() (err error) {
 			return fmt.Errorf("--internal-addr: %w", err)
 		}
 	}
-	url := n.cfg.RedisURL
-	if url == "" {
+	options := n.cfg.redisOptions()
+	if options.URL == "" {
 		if n.redis, err = embedded.StartRedis(); err != nil {
 			return err
 		}
-		url = n.redis.URL()
+		options.URL = n.redis.URL()
 	}
-	if n.bus, err = redisbus.New(redisbus.Options{URL: url, Node: n.id, Keeps: n.keeps, Log: n.log}); err != nil {
+	options.Node, options.Keeps, options.Log = n.id, n.keeps, n.log
+	if n.bus, err = redisbus.New(options); err != nil {
 		return fmt.Errorf("--redis-url: %w", err)
 	}
 	connMetrics := conn.NewMetrics()

@@ -30,9 +30,9 @@ const (
 	// reconnectMin and reconnectMax bound the pause between two attempts.
 	reconnectMin = 25 * time.Millisecond
 	reconnectMax = 400 * time.Millisecond
-	// maxWaitTimeout is the most that replicas may be waited for: what is left of
+	// MaxWaitTimeout is the most that replicas may be waited for: what is left of
 	// publishTimeout is for the way to Redis and back.
-	maxWaitTimeout = 1500 * time.Millisecond
+	MaxWaitTimeout = 1500 * time.Millisecond
 )
 
 // The library writes a line of its own to standard error for every failed dial.
@@ -54,6 +54,16 @@ type Options struct {
 	Log   *slog.Logger
 
 	dial dialFunc // nil: over the network
+}
+
+// Check tells what is wrong with the options, nothing of which is a secret. It
+// reads Credentials.CAFile.
+func (o Options) Check() error {
+	if o.WaitReplicas < 0 || o.WaitReplicas > 0 && (o.WaitTimeout < time.Millisecond || o.WaitTimeout > MaxWaitTimeout) {
+		return fmt.Errorf("waiting for %d replicas for %s: want a number from 0 and a time from 1ms to %s", o.WaitReplicas, o.WaitTimeout, MaxWaitTimeout)
+	}
+	_, err := parseAddress(o.URL, o.Credentials)
+	return err
 }
 
 // dialFunc makes a connection to Redis.
@@ -78,12 +88,12 @@ var (
 
 // New makes a bus; it does not connect. Run makes it work.
 func New(o Options) (*Bus, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
 	a, err := parseAddress(o.URL, o.Credentials)
 	if err != nil {
 		return nil, err
-	}
-	if o.WaitReplicas < 0 || o.WaitReplicas > 0 && (o.WaitTimeout < time.Millisecond || o.WaitTimeout > maxWaitTimeout) {
-		return nil, fmt.Errorf("waiting for %d replicas for %s: want a number from 0 and a time from 1ms to %s", o.WaitReplicas, o.WaitTimeout, maxWaitTimeout)
 	}
 	if o.Keeps == nil {
 		o.Keeps = func(relay.Topic) bool { return false }

@@ -42,5 +42,10 @@ if what == 'release' then
   return released
 end
 
+-- Who has a name.
+if what == 'holder' then
+  return redis.call('HGET', names, ARGV[3]) or ''
+end
+
 -- All claims of the lease.
 return redis.call('HGETALL', claims)

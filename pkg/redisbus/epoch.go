@@ -124,12 +124,22 @@ func (l *link) refresh(ctx context.Context, c client) error {
 			}
 		}
 		if before := l.epoch.Swap(next.epoch); before != 0 && before != next.epoch {
+			l.former.Store(before)
 			l.renewed.Store(int64(time.Since(l.started)))
 			l.log.Warn("redis holds another history than before: messages may have been lost", "keys", l.keys.prefix)
 		}
 		return nil
 	}
 	return errors.New("the epoch changes all the time")
+}
+
+// settled is the epoch that a position may have which is taken now: as long as
+// other nodes may hold the old master for the master, none that holds.
+func (l *link) settled() uint64 {
+	if l.moves && l.renewed.Load() != 0 {
+		return l.former.Load()
+	}
+	return l.epoch.Load()
 }
 
 // inquire asks a server for itself and for what is under the epoch's key.

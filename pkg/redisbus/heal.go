@@ -293,7 +293,7 @@ func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p 
 	heal := s.healing
 	epoch := p.Position.Epoch
 	gap := !p.Complete && !heal.gap
-	if gap && p.follows && l.moves && !heal.late {
+	if gap && p.follows && l.moves && !heal.late && l.renewed.Load() != 0 {
 		// As far as can be seen, nothing is missing. What the old master still
 		// accepts from other nodes cannot be seen: healOutdated tells of it.
 		gap, epoch = false, s.history

@@ -50,6 +50,7 @@ type link struct {
 	connected atomic.Bool   // the subscriber connection stands
 	attached  chan struct{} // a subscriber connection was made: sing at once
 	epoch     atomic.Uint64 // of the history that Redis holds; 0: not known yet
+	former    atomic.Uint64 // epoch, before it changed
 	renewed   atomic.Int64  // when epoch changed, ns since started; 0: what came of it is done
 
 	// Owned by the receiver.

@@ -253,7 +253,7 @@ func (t *table) confirm(channel string) (again bool) {
 	again = s.confirmed != 0 && s.confirmed != t.epoch
 	s.confirmed = t.epoch
 	if s.history == 0 {
-		s.history = t.link.epoch.Load()
+		s.history = t.link.settled()
 	}
 	t.restored(s)
 	for _, w := range s.waiters {
@@ -365,7 +365,7 @@ func (t *table) findPlaces(ctx context.Context, channels []string) error {
 		}
 		text, err := heads[i].Result()
 		if id, ok := parsePlace(text); ok && (err == nil || errors.Is(err, redis.Nil)) {
-			s.placed, s.place, s.history = true, id, t.link.epoch.Load()
+			s.placed, s.place, s.history = true, id, t.link.settled()
 		}
 	}
 	return nil

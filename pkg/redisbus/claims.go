@@ -1,0 +1,197 @@
+package redisbus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"parley/pkg/relay"
+)
+
+func claimKeys(lease string) []string {
+	return []string{namesKey, claimsPrefix + lease, leasesKey}
+}
+
+// Claim implements relay.Claims. Calls for the same name wait for each other.
+func (f *Fleet) Claim(ctx context.Context, name, holder string) (bool, error) {
+	if err := checkClaim(name, holder); err != nil {
+		return false, err
+	}
+	lease, err := f.begin(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	defer f.done(name)
+	answer, err := f.askFor(ctx, claimsScript, claimKeys(lease), "claim", lease, name, holder)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case err != nil:
+		f.litter()
+		return false, err
+	case len(answer) == 0:
+		// The keeper finds out what is lost; until then nothing is claimed.
+		f.serving = false
+		f.rouse()
+		return false, fmt.Errorf("%w: the node's lease is gone", relay.ErrUnavailable)
+	case answer[0] != int64(1):
+		return false, nil
+	}
+	f.held[name] = holder
+	return true, nil
+}
+
+// Release implements relay.Claims. Calls for the same name wait for each other.
+func (f *Fleet) Release(ctx context.Context, name, holder string) error {
+	if err := checkClaim(name, holder); err != nil {
+		return err
+	}
+	lease, err := f.begin(ctx, name)
+	if err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.busy[name] == nil && f.held[name] == holder {
+			delete(f.held, name)
+			f.litter()
+		}
+		return err
+	}
+	defer f.done(name)
+	_, err = f.ask(ctx, claimsScript, claimKeys(lease), "release", lease, name, holder)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.held[name] == holder {
+		delete(f.held, name)
+	}
+	if err != nil {
+		f.litter()
+	}
+	return err
+}
+
+// Holder implements relay.Claims.
+func (f *Fleet) Holder(ctx context.Context, name string) (relay.Claim, error) {
+	if err := checkClaim(name, "x"); err != nil {
+		return relay.Claim{}, err
+	}
+	answer, err := f.ask(ctx, claimsScript, claimKeys(""), "holder", "", name)
+	if err != nil {
+		return relay.Claim{}, err
+	}
+	value, _ := answer.(string)
+	lease, holder, found := strings.Cut(value, " ")
+	if !found {
+		return relay.Claim{}, nil
+	}
+	return relay.Claim{Name: name, Holder: holder, Node: nodeOf(lease)}, nil
+}
+
+// begin waits until nobody asks about the name any more, and makes it busy; done
+// ends that. It returns the lease to claim under.
+func (f *Fleet) begin(ctx context.Context, name string) (lease string, err error) {
+	for {
+		f.mu.Lock()
+		if err := f.ready(); err != nil {
+			f.mu.Unlock()
+			return "", err
+		}
+		other := f.busy[name]
+		if other == nil {
+			f.busy[name] = make(chan struct{})
+			lease := f.lease
+			f.mu.Unlock()
+			return lease, nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return "", fmt.Errorf("%w: %w", relay.ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
+func (f *Fleet) done(names ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range names {
+		close(f.busy[name])
+		delete(f.busy, name)
+	}
+	if len(f.busy) == 0 && f.idle != nil {
+		close(f.idle)
+		f.idle = nil
+	}
+}
+
+// litter is called with mu held when Redis may have a claim that the node does not
+// hold. What was asked for may still be on its way, so that one look is not enough.
+func (f *Fleet) litter() { f.untidy = 2 }
+
+// rouse has the keeper look after the lease at once.
+func (f *Fleet) rouse() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tidy gives back what is claimed under the lease but held by nobody here.
+func (f *Fleet) tidy(ctx context.Context) error {
+	f.mu.Lock()
+	lease := f.lease
+	f.mu.Unlock()
+	answer, err := f.askFor(ctx, claimsScript, claimKeys(lease), "list", lease)
+	if err != nil {
+		return err
+	}
+	recorded := texts(answer)
+	for chunk := range slices.Chunk(recorded, 2*claimsAtOnce) {
+		if err := f.sweep(ctx, lease, chunk); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.untidy = max(0, f.untidy-1)
+	return nil
+}
+
+// sweep gives back those of some names, each followed by its holder, that are not
+// held and about which nobody asks.
+func (f *Fleet) sweep(ctx context.Context, lease string, recorded []string) error {
+	args := []any{"release", lease}
+	var names []string
+	f.mu.Lock()
+	for pair := range slices.Chunk(recorded, 2) {
+		if name := pair[0]; len(pair) == 2 && f.busy[name] == nil && f.held[name] != pair[1] {
+			f.busy[name] = make(chan struct{})
+			names = append(names, name)
+			args = append(args, name, pair[1])
+		}
+	}
+	f.mu.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
+	defer f.done(names...)
+	_, err := f.ask(ctx, claimsScript, claimKeys(lease), args...)
+	return err
+}
+
+// checkClaim tells what is wrong with a name or a holder.
+func checkClaim(name, holder string) error {
+	kind, rest, found := strings.Cut(name, "/")
+	switch {
+	case !found || kind == "" || rest == "":
+		return fmt.Errorf("claim name %.64q: want kind/rest", name)
+	case len(name) > maxClaimName:
+		return fmt.Errorf("claim name %.64q...: %d bytes are more than %d", name, len(name), maxClaimName)
+	case holder == "":
+		return fmt.Errorf("claim %q: the holder is empty", name)
+	case len(holder) > maxClaimHolder:
+		return fmt.Errorf("claim %q: a holder of %d bytes is longer than %d", name, len(holder), maxClaimHolder)
+	}
+	return nil
+}
