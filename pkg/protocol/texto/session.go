@@ -169,7 +169,10 @@ func (s *session) send(r *request) *problem {
 }
 
 // bodies hold the body of a message until it has been enqueued.
-var bodies = sync.Pool{New: func() any { return new([]byte) }}
+var bodies = sync.Pool{New: func() any {
+	b := make([]byte, 0, 256)
+	return &b
+}}
 
 // sending counts a message in flight and waits while there are too many. Each is
 // answered within two seconds, so that the wait is no longer.

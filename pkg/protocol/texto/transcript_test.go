@@ -136,6 +136,9 @@ func play(t *testing.T, f *fixture, lines []string) {
 	}
 }
 
+// unseen is the standing of a session that has asked to be resumed.
+const unseen = "?"
+
 // standingForm is what the connection messages of a resumed session end with.
 var standingForm = regexp.MustCompile(`,"recovered":(true|false)`)
 
@@ -194,6 +197,9 @@ func (s *transcript) once(line string) bool {
 	if verb == " connect" {
 		s.clients[name] = s.f.connect(s.t, s.outgoing(rest))
 		s.standing[name] = ""
+		if strings.Contains(rest, "resume=$token") {
+			s.standing[name] = unseen
+		}
 		return true
 	}
 	c := s.clients[name]
@@ -236,7 +242,7 @@ func (s *transcript) once(line string) bool {
 		if err := s.compare(rest, got); err != nil {
 			s.t.Errorf("%.300s\n%v", line, err)
 		}
-		if s.standing[name] == "" {
+		if s.standing[name] == unseen {
 			s.standing[name] = standingForm.FindString(rest)
 		}
 	case "<close":
