@@ -12,6 +12,7 @@ import (
 // answers each message before it delivers it.
 type broker struct {
 	receiver relay.Receiver // set before use
+	reading  func(n int)    // called before the n-th reading of a history, from 1; nil: nothing is
 
 	mu       sync.Mutex
 	more     sync.Cond

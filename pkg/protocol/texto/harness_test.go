@@ -21,6 +21,7 @@ import (
 type fixture struct {
 	broker *broker
 	group  *conn.Group
+	server *Server
 	hub    *hub.Hub
 	web    *httptest.Server
 	dial   func() (net.Conn, error)
@@ -86,6 +87,7 @@ func newFixture(t testing.TB, memory bool, cfg Config, limits conn.Config) *fixt
 	f.broker.receiver = f.hub
 	sockets := &conn.Sockets{Group: f.group, Metrics: metrics, Log: cfg.Log}
 	server := New(cfg, sockets, watched{f.hub, f.opened}, f.broker, f.broker)
+	f.server = server
 	if memory {
 		l := newInMemory()
 		f.web = &httptest.Server{Listener: l, Config: &http.Server{Handler: server}}

@@ -72,7 +72,12 @@ func (a answered) Published(_ relay.Token, id relay.ID, err error) {
 func (b *broker) Since(ctx context.Context, t relay.Topic, after relay.Position, n int) (relay.Page, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.reads++
+	if b.reads++; b.reading != nil {
+		reads := b.reads
+		b.mu.Unlock()
+		b.reading(reads)
+		b.mu.Lock()
+	}
 	switch b.state {
 	case brokerFails:
 		return relay.Page{}, relay.ErrUnavailable
