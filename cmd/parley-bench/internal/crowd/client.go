@@ -395,16 +395,20 @@ func (c *Client) register() {
 	}
 	c.asked++
 	b := c.session.AppendRegistration(nil, texto.ID{Due: int64(c.asked), Nonce: c.nonce()})
-	if c.session.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil ||
-		c.session.WriteMessage(wsclient.Text, b) != nil {
-		c.session.CloseNow()
-	}
+	c.timed(func() error { return c.session.WriteMessage(wsclient.Text, b) })
 }
 
 // write sends a frame. The caller holds mu.
 func (c *Client) write(frame []byte) {
+	c.timed(func() error { return c.session.WriteFrame(frame) })
+}
+
+// timed writes within writeTimeout, or ends the connection. The caller holds mu.
+func (c *Client) timed(write func() error) {
 	_ = c.session.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails on a dead socket only
-	if err := c.session.WriteFrame(frame); err != nil && !errors.Is(err, wsclient.ErrClosing) {
+	if err := write(); err != nil && !errors.Is(err, wsclient.ErrClosing) {
 		c.session.CloseNow()
 	}
+	// What the reader writes, such as the answer to a ping, has no deadline.
+	_ = c.session.SetWriteDeadline(time.Time{})
 }

@@ -212,16 +212,19 @@ const settleQuiet = 2500 * time.Millisecond
 func (c *Crowd) Settle(ctx context.Context, patience time.Duration) bool {
 	c.Quiet(true)
 	deadline := time.Now().Add(patience)
-	still, before := time.Now(), c.cfg.Ledger.Totals()
+	still, before := time.Now(), uint64(0)
 	for {
 		connected := c.Connected() == len(c.clients)
-		if connected && c.cfg.Ledger.Unsettled() == 0 {
+		unsettled, events := uint64(0), uint64(0)
+		for _, client := range c.clients {
+			u, e := client.out.Progress()
+			unsettled, events = unsettled+u, events+e
+		}
+		if connected && unsettled == 0 {
 			return true
 		}
-		t := c.cfg.Ledger.Totals()
-		if t.Delivered != before.Delivered || t.Acknowledged != before.Acknowledged || t.Refused != before.Refused ||
-			t.SentAgain != before.SentAgain || !connected {
-			still, before = time.Now(), t
+		if events != before || !connected {
+			still, before = time.Now(), events
 		}
 		if connected && time.Since(still) > settleQuiet {
 			return true

@@ -43,7 +43,7 @@ func playNodeKill(ctx context.Context, s *stage) error {
 		if s.fleet == nil {
 			return s.breakOther(ctx)
 		}
-		victim := s.fleet.nodes[s.rng.IntN(len(s.fleet.nodes))]
+		victim := s.victim(c)
 		hit := map[*crowd.Client]bool{}
 		for _, client := range c.Clients() {
 			if client.Node() == victim.name {
@@ -66,6 +66,16 @@ func playNodeKill(ctx context.Context, s *stage) error {
 	}
 	s.checkReconnect(reconnectBound)
 	return nil
+}
+
+// victim chooses a node that holds clients.
+func (s *stage) victim(c *crowd.Crowd) *node {
+	for _, i := range s.rng.Perm(len(s.fleet.nodes)) {
+		if n := s.fleet.nodes[i]; onNode(c, n.name) > 0 {
+			return n
+		}
+	}
+	return s.fleet.nodes[0]
 }
 
 // checkReconnect holds the p99 of reconnecting to a bound.

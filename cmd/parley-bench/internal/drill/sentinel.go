@@ -83,7 +83,6 @@ func (s *stage) failoverPhase(ctx context.Context, r *redisproc.Sentinel, name s
 	if err := s.fleetOf(ctx, r.URL(), false, env); err != nil {
 		return err
 	}
-	s.crowd = nil
 	c, err := s.gather(ctx, crowd.Config{})
 	if err != nil {
 		return err
@@ -111,7 +110,9 @@ func (s *stage) failoverPhase(ctx context.Context, r *redisproc.Sentinel, name s
 	if err := s.finish(ctx); err != nil {
 		return err
 	}
-	c.Close()
+	if err := s.retire(ctx, c); err != nil {
+		return err
+	}
 	s.fleet.close()
 	return nil
 }

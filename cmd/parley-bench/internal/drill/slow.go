@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"parley/cmd/parley-bench/internal/crowd"
-	"parley/cmd/parley-bench/internal/hist"
 	"parley/cmd/parley-bench/internal/texto"
 	"parley/cmd/parley-bench/internal/wsclient"
 )
@@ -20,10 +19,10 @@ const (
 	// What a slow reader is sent: enough to pass a node's default cap of 1 MiB,
 	// and what the sockets hold, within a phase.
 	slowText   = 16 << 10
-	slowPerSec = 20
+	slowPerSec = 30
 	// slowBuffer is a slow reader's receive buffer: a large one would hide that
-	// nothing is read.
-	slowBuffer = 8 << 10
+	// nothing is read, and one below the size of a packet slow down all reading.
+	slowBuffer = 256 << 10
 	// slowPatience is how long after a phase a slow reader may still be open.
 	slowPatience = 20 * time.Second
 	reasonSlow   = `reason="slow_reader"`
@@ -33,7 +32,7 @@ var slowReaders = &Drill{
 	Name:    "slow-readers",
 	Summary: "1% of 2,000 clients stop reading while they are written to",
 	Passes:  "they are closed at the cap, each once; the others' p99 is at most 1.2 times that without slow readers",
-	rounds:  3, quickRounds: 1,
+	rounds:  5, quickRounds: 1,
 	duration: 10 * time.Second, quickDuration: 5 * time.Second,
 	clients: 2000,
 	rate:    1000,
@@ -51,7 +50,7 @@ func playSlowReaders(ctx context.Context, s *stage) error {
 	}
 	readers := newSlowReaders(ctx, s.targets(), slow)
 	s.later(readers.close)
-	var without, with hist.Histogram
+	var without, with phases
 	err = s.rounds(ctx, "", s.opt.Rounds, func(int) error {
 		s.say("all read")
 		if err := s.until(ctx, readers.missing); err != nil {
@@ -61,12 +60,12 @@ func playSlowReaders(ctx context.Context, s *stage) error {
 		if err != nil {
 			return err
 		}
-		c.Measure(&without)
+		c.Measure(without.begin())
 		if !sleep(ctx, s.opt.Duration) {
 			return ctx.Err()
 		}
 		s.say("%d clients read nothing", slow)
-		c.Measure(&with)
+		c.Measure(with.begin())
 		readers.stop()
 		if !sleep(ctx, s.opt.Duration) {
 			return ctx.Err()
@@ -95,8 +94,8 @@ func playSlowReaders(ctx context.Context, s *stage) error {
 	if err := s.finish(ctx); err != nil {
 		return err
 	}
-	s.report.ratio("the others' p99", quantile(&without, 0.99), quantile(&with, 0.99), slowSlowing)
-	s.report.tell("the others' p50", "%s, before it %s", round(quantile(&with, 0.5)), round(quantile(&without, 0.5)))
+	s.report.ratio("the others' p99", without.quantile(0.99), with.quantile(0.99), slowSlowing)
+	s.report.tell("the others' p50", "%s, before it %s", round(with.quantile(0.5)), round(without.quantile(0.5)))
 	ended := 0
 	for _, n := range c.Events().Ended {
 		ended += n
@@ -117,8 +116,9 @@ type slowReaderSet struct {
 type slowReader struct {
 	address atomic.Pointer[string] // nil while it has no connection
 
-	mu   sync.Mutex
-	read chan struct{} // closed: it reads
+	mu      sync.Mutex
+	read    chan struct{}  // closed: it reads
+	session *texto.Session // nil while it has no connection
 }
 
 // newSlowReaders starts n of them, which read.
@@ -164,7 +164,8 @@ func (s *slowReaderSet) missing() string {
 	return fmt.Sprintf("%d readers have no connection", n)
 }
 
-// stop has all read nothing until resume.
+// stop has all read nothing until resume, which has them come back with a
+// connection of their own.
 func (s *slowReaderSet) stop() {
 	for _, r := range s.readers {
 		r.mu.Lock()
@@ -177,6 +178,10 @@ func (s *slowReaderSet) resume() {
 	for _, r := range s.readers {
 		r.mu.Lock()
 		close(r.read)
+		if r.session != nil {
+			r.session.CloseNow()
+		}
+		r.address.Store(nil)
 		r.mu.Unlock()
 	}
 }
@@ -190,8 +195,8 @@ func (r *slowReader) connection(ctx context.Context, t wsclient.Target) {
 	defer session.CloseNow()
 	defer context.AfterFunc(ctx, session.CloseNow)()
 	_ = session.SetReadBuffer(slowBuffer) // a larger one makes it less slow
-	r.address.Store(&session.ClientID)
-	defer r.address.Store(nil)
+	r.hold(session)
+	defer r.hold(nil)
 	for {
 		r.mu.Lock()
 		read := r.read
@@ -205,6 +210,17 @@ func (r *slowReader) connection(ctx context.Context, t wsclient.Target) {
 			return
 		}
 	}
+}
+
+// hold notes the reader's connection, nil for none.
+func (r *slowReader) hold(session *texto.Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.session = session; session == nil {
+		r.address.Store(nil)
+		return
+	}
+	r.address.Store(&session.ClientID)
 }
 
 // write sends to the reader until the writer's connection ends.

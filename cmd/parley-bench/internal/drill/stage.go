@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,8 @@ type stage struct {
 	fleet   *fleet            // nil with Options.Targets
 	redis   *redisproc.Server // of drills with one Redis
 	crowd   *crowd.Crowd      // the one that faults are measured by
-	crowds  []*crowd.Crowd    // all
+	crowds  []*crowd.Crowd    // all that are there
+	retired []*crowd.Crowd    // those that were, and are closed
 	closers []func()
 	said    string // last
 }
@@ -101,7 +103,7 @@ func (s *stage) sumUp() {
 	r.Findings, r.Found = s.broken()
 	r.Back, r.AllBack = timesOf(r.back), timesOf(r.allBack)
 	var reconnects, answers []*hist.Histogram
-	for _, c := range s.crowds {
+	for _, c := range slices.Concat(s.retired, s.crowds) {
 		r.Clients.Add(c.Events())
 		reconnects, answers = append(reconnects, &c.Reconnects), append(answers, &c.Answers)
 	}
@@ -205,7 +207,7 @@ func (s *stage) gather(ctx context.Context, cfg crowd.Config) (*crowd.Crowd, err
 	}
 	cfg.Size = max(cfg.Size, texto.IDLen)
 	cfg.Seed, cfg.Ledger, cfg.Concurrency = s.opt.Seed, s.ledger, openConcurrency
-	for _, other := range s.crowds {
+	for _, other := range slices.Concat(s.retired, s.crowds) {
 		cfg.Nonce += uint32(len(other.Clients()))
 	}
 	if err := host.RaiseFiles(uint64(int(cfg.Nonce) + cfg.Clients + spareFiles)); err != nil {
@@ -219,6 +221,24 @@ func (s *stage) gather(ctx context.Context, cfg crowd.Config) (*crowd.Crowd, err
 	}
 	s.later(c.Close)
 	return c, c.Start(ctx)
+}
+
+// retire has a crowd settle and ends its connections. What it has seen stays in
+// the report.
+func (s *stage) retire(ctx context.Context, c *crowd.Crowd) error {
+	if !c.Settle(ctx, settlePatience) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("%d of %d clients have no connection at the end", len(c.Clients())-c.Connected(), len(c.Clients()))
+	}
+	c.Close()
+	s.crowds = slices.DeleteFunc(s.crowds, func(other *crowd.Crowd) bool { return other == c })
+	s.retired = append(s.retired, c)
+	if s.crowd == c {
+		s.crowd = nil
+	}
+	return nil
 }
 
 // say shows what is going on, unless it was said just before.
@@ -302,6 +322,9 @@ func (s *stage) back(ctx context.Context, w *crowd.Watch, from time.Time) error 
 		s.report.back = append(s.report.back, d)
 	}
 	d, ok := w.All(from)
+	if !ok && w.Left() == 0 {
+		return errors.New("the fault concerned no client")
+	}
 	if !ok {
 		return fmt.Errorf("the service was not back within %v for %d clients", backPatience, w.Left())
 	}

@@ -98,6 +98,15 @@ func (s *Stream) Sent() uint64 {
 	return s.sent
 }
 
+// Progress tells how many messages are neither refused nor both acknowledged and
+// delivered, and counts all that has happened to messages that were sent: while
+// that stands still, nothing happens.
+func (s *Stream) Progress() (unsettled, events uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent - s.settled, s.acked + s.refusals + s.delivered + s.arrivals + s.sentAgain
+}
+
 // get returns the entry of a message that was sent.
 func (s *Stream) get(seq uint64) entry {
 	i := seq - 1
