@@ -117,7 +117,7 @@ func (n *Node) open() (err error) {
 	n.handler, err = n.publicMux(texto.New(texto.Config{
 		Node:            n.cfg.NodeName,
 		MaxMessageBytes: n.cfg.MaxMessageBytes,
-		MaxHeldBytes:    n.cfg.MaxQueueBytes,
+		MaxQueueBytes:   n.cfg.MaxQueueBytes,
 		Rate:            n.cfg.Rate,
 		Retention:       n.retention(),
 		Secrets:         n.cfg.FleetSecrets,

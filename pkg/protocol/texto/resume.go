@@ -15,8 +15,8 @@ import (
 const (
 	// pageMessages is how many messages one reading of the history brings.
 	pageMessages = 256
-	// pieceBytes is about how much of what was missed is queued at once: the
-	// client must have taken it before more is.
+	// pieceBytes is about how much of what was missed is queued at once, if as
+	// much may be: the client must have taken it before more is.
 	pieceBytes = 64 << 10
 	// maxResuming bounds the sessions of this node that ask Redis for their state
 	// at once, and turnTimeout how long one waits for its turn.
@@ -158,7 +158,7 @@ func (s *session) resumeKept(from relay.Position, free func()) error {
 			s.epoch = page.Position.Epoch
 		})
 		for rest := page.Messages; len(rest) > 0; {
-			piece := rest[:pieceOf(rest)]
+			piece := rest[:s.server.pieceOf(rest)]
 			rest = rest[len(piece):]
 			s.conn.Do(func() {
 				for i := range piece {
@@ -194,11 +194,11 @@ func (s *session) page(from relay.Position) (relay.Page, error) {
 }
 
 // pieceOf is how many of the messages to queue at once: one at least.
-func pieceOf(messages []relay.Message) int {
+func (s *Server) pieceOf(messages []relay.Message) int {
 	bytes := 0
 	for i := range messages {
 		bytes += receiveSize + len(messages[i].Body)
-		if bytes > pieceBytes && i > 0 {
+		if bytes > s.piece && i > 0 {
 			return i
 		}
 	}
@@ -258,7 +258,7 @@ func (s *session) detain(m *relay.Message) bool {
 func (s *session) releasePiece() (live bool) {
 	c := s.catching
 	s.own = true
-	for bytes := 0; bytes < pieceBytes; {
+	for bytes := 0; bytes < s.server.piece; {
 		h, ok := c.next()
 		switch {
 		case !ok:

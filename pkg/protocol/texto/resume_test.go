@@ -15,6 +15,7 @@ import (
 
 	"parley/pkg/conn"
 	"parley/pkg/relay"
+	"parley/pkg/relaytest"
 )
 
 var kept = relay.Retention{Length: 100_000, Age: time.Minute}
@@ -98,20 +99,23 @@ func (c *client) wantClosed(t testing.TB, code websocket.StatusCode) {
 }
 
 // What was missed may be far more than is queued for a client at once, and more
-// than is read at once: the client is not taken for a slow reader.
+// than is read at once: a client that reads as it can is not taken for a slow one.
 func TestMuchWasMissed(t *testing.T) {
-	const total, size = 3*pageMessages + 7, 1000
-	f := newFixture(t, false, Config{Retention: kept}, conn.Config{MaxQueueBytes: 4 * size})
-	a := f.greeted(t, "")
-	_ = a.ws.CloseNow()
-	for n := range total {
-		f.publish(t, a.id, n, strings.Repeat("x", size))
-	}
-	b := f.connect(t, "?resume="+a.token)
-	b.wantRecovered(t, true)
-	b.want(t, 0, total)
-	f.publish(t, a.id, total, "")
-	b.want(t, total, total+1)
+	const total, size, queue = 3*pageMessages + 7, 1000, 4000
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, true, Config{Retention: kept, MaxQueueBytes: queue}, conn.Config{MaxQueueBytes: queue})
+		a := f.greeted(t, "")
+		_ = a.ws.CloseNow()
+		for n := range total {
+			f.publish(t, a.id, n, strings.Repeat("x", size))
+		}
+		b := f.connect(t, "?resume="+a.token)
+		synctest.Wait()
+		b.wantRecovered(t, true)
+		b.want(t, 0, total)
+		f.publish(t, a.id, total, "")
+		b.want(t, total, total+1)
+	})
 }
 
 // The edges of a page.
@@ -161,7 +165,7 @@ func TestMessagesWhileCatchingUp(t *testing.T) {
 // from the history, without a hole and without an end.
 func TestHeldOverflows(t *testing.T) {
 	const each, floods = 100, 5
-	f := newFixture(t, false, Config{Retention: kept, MaxHeldBytes: each * heldOverhead}, conn.Config{})
+	f := newFixture(t, false, Config{Retention: kept, MaxQueueBytes: each * heldOverhead}, conn.Config{})
 	a := f.greeted(t, "")
 	_ = a.ws.CloseNow()
 	f.broker.reading = func(read int) {
@@ -176,6 +180,46 @@ func TestHeldOverflows(t *testing.T) {
 	b.want(t, 0, each*floods)
 	f.publish(t, a.id, each*floods, "")
 	b.want(t, each*floods, each*floods+1)
+	onLoop(<-f.opened, func() {}) // the first one
+	s := <-f.opened
+	relaytest.Eventually(t, "the session is live", func() bool {
+		live := false
+		onLoop(s, func() { live = s.catching == nil })
+		return live
+	})
+}
+
+// A session whose own takeover was lost, with all that Redis had, hears of others.
+func TestTakeoverIsLost(t *testing.T) {
+	f := newFixture(t, false, Config{Retention: kept}, conn.Config{})
+	a := f.greeted(t, "")
+	_ = a.ws.CloseNow()
+	f.broker.set(brokerLoses) // nothing is delivered but what is read
+	f.broker.reading = func(int) { f.broker.flush() }
+	b := f.connect(t, "?resume="+a.token)
+	b.wantRecovered(t, false)
+	f.broker.set(brokerWorks)
+	f.publish(t, a.id, 0, "")
+	b.want(t, 0, 1)
+	f.takeOver(t, a.id)
+	b.wantClosed(t, conn.CodeTakenOver)
+}
+
+// After a gap a session is in another history: its next token counts there.
+func TestTokenAfterGap(t *testing.T) {
+	f := newFixture(t, false, Config{Retention: kept}, conn.Config{})
+	a := f.greeted(t, "")
+	_ = a.ws.CloseNow()
+	f.broker.flush()
+	b := f.connect(t, "?resume="+a.token)
+	b.wantRecovered(t, false)
+	b.send(t, websocket.MessageText, `{"id":"`+idTwo+`","kind":"registration"}`)
+	token := b.wantRecovered(t, false)
+	_ = b.ws.CloseNow()
+	f.publish(t, a.id, 0, "")
+	c := f.connect(t, "?resume="+token)
+	c.wantRecovered(t, true)
+	c.want(t, 0, 1)
 }
 
 // A client comes back again and again while others write to it. It misses nothing,

@@ -43,7 +43,7 @@ type History interface {
 type Config struct {
 	Node            string  // shown to clients
 	MaxMessageBytes int     // of a text as written in JSON, escapes included
-	MaxHeldBytes    int     // of messages that wait while a client catches up; 0: 1 MiB
+	MaxQueueBytes   int     // of messages that wait for a client, and of those that wait while it catches up; 0: 1 MiB of the latter
 	Rate            float64 // relayed messages a second and connection
 	// Retention is how long messages are kept for clients that come back. The
 	// zero value: they get their address back and nothing else.
@@ -64,6 +64,7 @@ type Server struct {
 	publisher relay.Publisher
 	history   History
 	keys      keys
+	piece     int           // bytes of what was missed that are queued at once
 	resuming  chan struct{} // an element for each session that asks Redis for its state
 	metrics   *conn.ProtocolMetrics
 }
@@ -73,11 +74,11 @@ var _ http.Handler = (*Server)(nil)
 // New makes an endpoint, to be mounted at /v1/texto.
 func New(cfg Config, sockets *conn.Sockets, h Hub, p relay.Publisher, history History) *Server {
 	node, _ := json.Marshal(cfg.Node) // a string never fails
-	if cfg.MaxHeldBytes == 0 {
-		cfg.MaxHeldBytes = defaultHeldBytes
+	if cfg.MaxQueueBytes == 0 {
+		cfg.MaxQueueBytes = defaultHeldBytes
 	}
 	return &Server{cfg: cfg, log: cfg.Log, node: node, sockets: sockets, hub: h, publisher: p, history: history,
-		keys: newKeys(cfg.Secrets), resuming: make(chan struct{}, maxResuming),
+		keys: newKeys(cfg.Secrets), piece: min(pieceBytes, cfg.MaxQueueBytes/2), resuming: make(chan struct{}, maxResuming),
 		metrics: sockets.Metrics.For(Protocol, codeSyntax, codeKind, codeInval, codeClient, codeBroker, codeRate, codeTooBig, codeResume)}
 }
 
@@ -104,7 +105,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			session.id, session.own = uuid.New(), true
 		} else {
 			session.id, session.nonce, session.from = back.client, uuid.New(), &back.from
-			session.catching = &catchUp{limit: s.cfg.MaxHeldBytes, heard: make(chan struct{})}
+			session.catching = &catchUp{limit: s.cfg.MaxQueueBytes, heard: make(chan struct{})}
 		}
 		session.topic = topicOf(session.id)
 		return session
