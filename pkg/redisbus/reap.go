@@ -107,6 +107,7 @@ func (f *Fleet) release(ctx context.Context, lease, me string, claims []relay.Cl
 		}
 	}
 	var errs []error
+	failures := 0
 	for wave := range slices.Chunk(ours, releasesAtOnce) {
 		failed := make([]error, len(wave))
 		limited, cancel := context.WithTimeout(ctx, f.times.release)
@@ -120,7 +121,7 @@ func (f *Fleet) release(ctx context.Context, lease, me string, claims []relay.Cl
 		for i, c := range wave {
 			if failed[i] == nil {
 				released = append(released, c)
-			} else {
+			} else if failures++; failures <= maxReleaseErrors {
 				errs = append(errs, fmt.Errorf("%s: %w", c.Name, failed[i]))
 			}
 		}
@@ -128,20 +129,17 @@ func (f *Fleet) release(ctx context.Context, lease, me string, claims []relay.Cl
 		dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetTimeout)
 		err := f.drop(dropping, lease, me, released)
 		cancel()
-		if err != nil {
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		if ctx.Err() != nil {
-			return errors.Join(append(errs, ctx.Err())...)
-		}
 	}
-	if n := len(errs); n > maxReleaseErrors {
-		errs = append(errs[:maxReleaseErrors], fmt.Errorf("and %d more", n-maxReleaseErrors))
+	if failures > maxReleaseErrors {
+		errs = append(errs, fmt.Errorf("and %d more", failures-maxReleaseErrors))
 	}
 	return errors.Join(errs...)
 }
 
-// maxReleaseErrors is how many errors of functions the log shows of one reaping.
+// maxReleaseErrors is how many errors of functions are told of one reaping.
 const maxReleaseErrors = 3
 
 // drop deletes claims that were released, and has the reaping go on.

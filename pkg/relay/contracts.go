@@ -96,14 +96,3 @@ type History interface {
 	// (from the newest one when it is zero), and whether older ones exist.
 	Before(ctx context.Context, t Topic, before ID, n int) (messages []Message, more bool, err error)
 }
-
-// Claims record what a node holds for its clients: names, seats, presence. The
-// fleet releases them when the node dies.
-type Claims interface {
-	// Claim takes the name for the holder; false when another holds it.
-	Claim(ctx context.Context, name, holder string) (bool, error)
-	// Release gives the name back if the holder still has it.
-	Release(ctx context.Context, name, holder string) error
-	// Holder returns who has the name, "" when nobody does.
-	Holder(ctx context.Context, name string) (string, error)
-}
