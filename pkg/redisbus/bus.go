@@ -79,6 +79,7 @@ type Bus struct {
 	links   []*link      // one, or with a Cluster one for each partition
 	finders func() error // closes what finds the masters
 	keep    keptCache
+	fleet   *fleetKeys
 }
 
 var (
@@ -106,10 +107,12 @@ func New(o Options) (*Bus, error) {
 	switch a.mode {
 	case modeSingle:
 		b.links = []*link{newLink(b, &o, &a, oneKeyspace, func(context.Context) (string, error) { return a.hosts[0], nil })}
+		b.fleet = &fleetKeys{client: b.links[0].ask}
 	case modeSentinel:
 		s := newSentinels(&a, o.dial)
 		b.finders = s.close
 		b.links = []*link{newLink(b, &o, &a, oneKeyspace, s.find)}
+		b.fleet = &fleetKeys{client: b.links[0].ask}
 	case modeCluster:
 		c := newCluster(&a)
 		b.finders = c.close
@@ -117,6 +120,7 @@ func New(o Options) (*Bus, error) {
 			k := partitionKeyspace(i)
 			b.links = append(b.links, newLink(b, &o, &a, k, c.find(k.slot())))
 		}
+		b.fleet = newFleetKeys(&o, &a, c.find(keySlot(fleetPrefix)))
 	}
 	return b, nil
 }
@@ -177,7 +181,7 @@ func (b *Bus) Run(ctx context.Context, r relay.Receiver) error {
 		wg.Go(func() { l.run(ctx, r) })
 	}
 	wg.Wait()
-	errs := []error{b.finders()}
+	errs := []error{b.fleet.close(), b.finders()}
 	for _, l := range b.links {
 		errs = append(errs, l.close())
 	}
