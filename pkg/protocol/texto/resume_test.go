@@ -2,6 +2,7 @@ package texto
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -315,4 +316,28 @@ func TestHistoryLostWhileCatchingUp(t *testing.T) {
 	c := f.connect(t, "?resume="+token)
 	c.wantRecovered(t, false)
 	c.want(t, pageMessages, pageMessages+1)
+}
+
+// Messages of the history that come from the bus later than the session went live
+// are not shown again; newer ones are.
+func TestMessagesComeAgainAfterCatchingUp(t *testing.T) {
+	f := newFixture(t, false, Config{Retention: kept}, conn.Config{})
+	a := f.greeted(t, "")
+	_ = a.ws.CloseNow()
+	for n := range 5 {
+		f.publish(t, a.id, n, "")
+	}
+	f.broker.set(brokerLoses)
+	b := f.connect(t, "?resume="+a.token)
+	b.wantRecovered(t, true)
+	b.want(t, 0, 5)
+	f.broker.mu.Lock()
+	late := slices.Clone(f.broker.historyOf(topicOf(a.id)).messages)
+	f.broker.mu.Unlock()
+	for _, m := range late {
+		f.hub.Dispatch(m)
+	}
+	f.broker.set(brokerWorks)
+	f.publish(t, a.id, 5, "")
+	b.want(t, 5, 6)
 }
