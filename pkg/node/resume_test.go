@@ -185,10 +185,11 @@ func TestResumeUnderTraffic(t *testing.T) {
 	nodes := startNodes(t, 3, "--redis-url="+redis.URL())
 	sender := dial(t, nodes[0].addr)
 	r := newReceiver(t, nodes[0].addr)
+	to := r.id
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for n := 0; n < total; n += 50 {
-			sendAll(t, sender, r.id, n, 50)
+			sendAll(t, sender, to, n, 50)
 		}
 	})
 	for hop := 1; hop <= hops; hop++ {
