@@ -18,6 +18,8 @@ func (f *Fleet) Claim(ctx context.Context, name, holder string) (bool, error) {
 	if err := checkClaim(name, holder); err != nil {
 		return false, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, fleetTimeout)
+	defer cancel()
 	lease, err := f.begin(ctx, name)
 	if err != nil {
 		return false, err
@@ -47,14 +49,11 @@ func (f *Fleet) Release(ctx context.Context, name, holder string) error {
 	if err := checkClaim(name, holder); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, fleetTimeout)
+	defer cancel()
 	lease, err := f.begin(ctx, name)
 	if err != nil {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.busy[name] == nil && f.held[name] == holder {
-			delete(f.held, name)
-			f.litter()
-		}
+		f.giveUp(name, holder)
 		return err
 	}
 	defer f.done(name)
@@ -125,9 +124,28 @@ func (f *Fleet) done(names ...string) {
 	}
 }
 
+// giveUp has the node hold a name no more, and Redis told of it later.
+func (f *Fleet) giveUp(name, holder string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.busy[name] != nil {
+		other := f.busy[name]
+		f.mu.Unlock()
+		<-other // within fleetTimeout
+		f.mu.Lock()
+	}
+	if f.held[name] == holder {
+		delete(f.held, name)
+		f.litter()
+	}
+}
+
 // litter is called with mu held when Redis may have a claim that the node does not
 // hold. What was asked for may still be on its way, so that one look is not enough.
-func (f *Fleet) litter() { f.untidy = 2 }
+func (f *Fleet) litter() { f.littered++ }
+
+// untidy is called with mu held.
+func (f *Fleet) untidy() bool { return f.tidied[1] != f.littered }
 
 // rouse has the keeper look after the lease at once.
 func (f *Fleet) rouse() {
@@ -140,7 +158,7 @@ func (f *Fleet) rouse() {
 // tidy gives back what is claimed under the lease but held by nobody here.
 func (f *Fleet) tidy(ctx context.Context) error {
 	f.mu.Lock()
-	lease := f.lease
+	lease, littered := f.lease, f.littered
 	f.mu.Unlock()
 	answer, err := f.askFor(ctx, claimsScript, claimKeys(lease), "list", lease)
 	if err != nil {
@@ -154,7 +172,7 @@ func (f *Fleet) tidy(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.untidy = max(0, f.untidy-1)
+	f.tidied = [2]int{littered, f.tidied[0]}
 	return nil
 }
 

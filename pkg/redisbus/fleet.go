@@ -133,7 +133,10 @@ type Fleet struct {
 	held    map[string]string        // name to holder
 	busy    map[string]chan struct{} // names about which Redis is asked; closed then
 	idle    chan struct{}            // not nil: closed when nothing is busy
-	untidy  int                      // how often Redis is still to be asked for claims that nobody holds
+	// How often Redis came to have claims that nobody may hold, and how often it had
+	// at the last two times that it was asked for them.
+	littered int
+	tidied   [2]int
 }
 
 var _ relay.Claims = (*Fleet)(nil)

@@ -293,15 +293,15 @@ func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p 
 	heal := s.healing
 	epoch := p.Position.Epoch
 	gap := !p.Complete && !heal.gap
-	if gap && p.follows && l.moves && !heal.late && l.renewed.Load() != 0 {
-		// As far as can be seen, nothing is missing. What the old master still
-		// accepts from other nodes cannot be seen: healOutdated tells of it.
-		gap, epoch = false, s.history
+	if epoch != s.history && l.moves && !heal.late && l.renewed.Load() != 0 {
+		// What the old master still accepts from other nodes cannot be seen:
+		// healOutdated tells of it, if only of that when nothing else is missing.
+		gap, epoch = gap && !p.follows, s.history
 	}
 	heal.gap = heal.gap || gap
 	t.mu.Unlock()
 	if gap {
-		l.gap(r, topic, relay.Position{Epoch: p.Position.Epoch, ID: p.before, At: p.Position.At})
+		l.gap(r, topic, relay.Position{Epoch: epoch, ID: p.before, At: p.Position.At})
 	}
 	for i := range p.Messages {
 		r.Dispatch(p.Messages[i])

@@ -91,7 +91,7 @@ func (f *Fleet) round(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	f.renewed = sent
-	tidy := f.untidy > 0
+	untidy := f.untidy()
 	f.mu.Unlock()
 	if moved || !serving {
 		if err := f.settle(ctx); err != nil {
@@ -100,7 +100,7 @@ func (f *Fleet) round(ctx context.Context) error {
 		f.replication = replication
 		return nil
 	}
-	if tidy {
+	if untidy {
 		return f.tidy(ctx)
 	}
 	return nil
@@ -263,8 +263,8 @@ func (f *Fleet) whichReplication(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 	}
 	text, err := c.Info(ctx, "replication").Result()
-	var refused redis.Error
-	if errors.As(err, &refused) {
+	var e redis.Error
+	if errors.As(err, &e) && !refused(err) {
 		return "", nil // the embedded Redis does not tell, and has but one
 	}
 	if err != nil {

@@ -78,16 +78,22 @@ func (s *sentinels) find(ctx context.Context) (string, error) {
 }
 
 func (s *sentinels) ask(ctx context.Context, c *redis.Client) (addr string, epoch uint64, err error) {
-	cmd := redis.NewMapStringStringCmd(ctx, "sentinel", "master", s.name)
-	if err := c.Process(ctx, cmd); err != nil {
+	// The leader of a failover tells the new epoch at once, and the new address,
+	// until all replicas follow, only when it is asked for that alone.
+	about := redis.NewMapStringStringCmd(ctx, "sentinel", "master", s.name)
+	where := redis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", s.name)
+	_, err = c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = p.Process(ctx, about), p.Process(ctx, where) // only queues
+		return nil
+	})
+	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", c.Options().Addr, err)
 	}
-	m := cmd.Val()
-	if m["ip"] == "" || m["port"] == "" {
+	if len(where.Val()) != 2 {
 		return "", 0, fmt.Errorf("%s: no address", c.Options().Addr)
 	}
-	epoch, _ = strconv.ParseUint(m["config-epoch"], 10, 64) // without one it counts least
-	return net.JoinHostPort(m["ip"], m["port"]), epoch, nil
+	epoch, _ = strconv.ParseUint(about.Val()["config-epoch"], 10, 64) // without one it counts least
+	return net.JoinHostPort(where.Val()[0], where.Val()[1]), epoch, nil
 }
 
 func (s *sentinels) close() error {
