@@ -77,14 +77,22 @@ var clusterFailover = &Drill{
 			if err != nil {
 				return err
 			}
+			slot := slots[s.rng.IntN(len(slots))]
 			from := time.Now()
-			killed, err := r.KillMaster(ctx, slots[s.rng.IntN(len(slots))])
+			killed, err := r.KillMaster(ctx, slot)
 			if err != nil {
 				return err
 			}
-			if err := s.back(ctx, c.Watch(nil), from); err != nil {
+			w := c.Watch(nil)
+			if _, err := r.WaitOwner(ctx, slot, killed); err != nil {
 				return err
 			}
+			elected := time.Since(from)
+			if err := s.back(ctx, w, from); err != nil {
+				return err
+			}
+			took, _ := w.All(from)
+			s.report.tell("the Cluster had a new master after", "%s, all pairs were back after %s", round(elected), round(took))
 			if err := killed.Restart(); err != nil {
 				return err
 			}

@@ -46,6 +46,8 @@ type Server struct {
 	admit func(n int) int
 
 	mu       sync.Mutex
+	sessions map[string]*session // what is kept of clients; nil: nothing, see Keep
+	lying    bool
 	clients  map[string]*client
 	messages int
 	visits   int
@@ -130,6 +132,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer ws.CloseNow()
 	ctx := r.Context()
 	c := &client{id: uuid.NewString(), ws: ws}
+	if s.keeps() {
+		s.serveKept(ctx, c, r.URL.Query())
+		return
+	}
 	if verdict == 1 {
 		c.write(ctx, encode(c.id, uuid.NewString(), "error", map[string]string{"code": "EBROKER", "description": "no Redis"}))
 		_ = ws.Close(1013, "try again later")
@@ -144,8 +150,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 	}()
 	c.write(ctx, encode(c.id, uuid.NewString(), "connection", map[string]string{"client_id": c.id, "node": "test"}))
+	s.read(ctx, c)
+}
+
+func (s *Server) read(ctx context.Context, c *client) {
 	for {
-		_, frame, err := ws.Read(ctx)
+		_, frame, err := c.ws.Read(ctx)
 		if err != nil {
 			return
 		}
@@ -158,6 +168,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (c *client) write(ctx context.Context, frames ...[]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.writeLocked(ctx, frames...)
+}
+
+func (c *client) writeLocked(ctx context.Context, frames ...[]byte) {
 	for _, f := range frames {
 		_ = c.ws.Write(ctx, websocket.MessageText, f)
 	}
@@ -171,7 +185,12 @@ func (s *Server) handle(ctx context.Context, sender *client, frame []byte) {
 			Text       string
 		}
 	}
-	if err := json.Unmarshal(frame, &m); err != nil || m.Kind != "send" {
+	err := json.Unmarshal(frame, &m)
+	if err == nil && (m.Kind == "ack" || m.Kind == "registration") {
+		s.handleOther(ctx, sender, m.Kind, m.ID)
+		return
+	}
+	if err != nil || m.Kind != "send" {
 		sender.write(ctx, encode(sender.id, m.ID, "error", map[string]string{"code": "ESYNTAX", "description": "not a send"}))
 		return
 	}
@@ -208,7 +227,11 @@ func (s *Server) handle(ctx context.Context, sender *client, frame []byte) {
 	default:
 		sender.write(ctx, ack)
 	}
-	if receiver == nil || fate == Drop {
+	if fate == Drop {
+		return
+	}
+	if receiver == nil {
+		s.keep(m.Data.ReceiverID, uuid.NewString(), sender.id, m.Data.Text)
 		return
 	}
 	if fate == Hangup {
@@ -224,7 +247,9 @@ func (s *Server) handle(ctx context.Context, sender *client, frame []byte) {
 	case Forge:
 		from = uuid.NewString()
 	}
-	s.deliver(ctx, receiver, fate, encode(receiver.id, uuid.NewString(), "receive", map[string]string{"sender_id": from, "text": text}))
+	id := uuid.NewString()
+	s.keep(receiver.id, id, from, text)
+	s.deliver(ctx, receiver, fate, encode(receiver.id, id, "receive", map[string]string{"sender_id": from, "text": text}))
 }
 
 func (s *Server) deliver(ctx context.Context, receiver *client, fate Fate, message []byte) {
