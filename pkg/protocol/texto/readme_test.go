@@ -12,7 +12,7 @@ import (
 )
 
 // problems are all errors that a client may get.
-var problems = []*problem{notJSON, notMessage, unknownKind, badSend, badRegister, wrongClient, tooFast, tooBig, notAccepted, notConnected}
+var problems = []*problem{notJSON, notMessage, unknownKind, badSend, badRegister, wrongClient, tooFast, tooBig, notAccepted, notConnected, badToken}
 
 // The page for writers of clients shows every error and every close code as they
 // are, and its examples are what it says they are.
@@ -31,7 +31,7 @@ func TestReadme(t *testing.T) {
 			t.Errorf("%s is not in the table of codes", p.code)
 		}
 	}
-	for _, code := range []int{conn.CodeProtocolError, conn.CodePolicy, conn.CodeTooBig, conn.CodeInternal, conn.CodeRestart, conn.CodeTryLater, conn.CodeIdle} {
+	for _, code := range []int{conn.CodeProtocolError, conn.CodePolicy, conn.CodeTooBig, conn.CodeInternal, conn.CodeRestart, conn.CodeTryLater, conn.CodeIdle, conn.CodeTakenOver} {
 		if !strings.Contains(page, fmt.Sprintf("\n| %d |", code)) {
 			t.Errorf("%d is not in the table of close codes", code)
 		}
