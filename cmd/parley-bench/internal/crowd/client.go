@@ -241,6 +241,10 @@ func (c *Client) greeted(s *texto.Session) {
 // what its client had missed.
 const replayTime = 2 * time.Second
 
+// goodConnection is how long a connection has to stand for the next wait to be a
+// short one again. An SDK takes ten seconds; here a fault comes every few.
+const goodConnection = 2 * time.Second
+
 // left notes the end of a connection.
 func (c *Client) left(s *texto.Session, err error, start time.Time) {
 	s.CloseNow()
@@ -250,7 +254,8 @@ func (c *Client) left(s *texto.Session, err error, start time.Time) {
 	c.ended = time.Now()
 	if c.ended.Sub(start) < replayTime {
 		c.in.Unvouch()
-	} else {
+	}
+	if c.ended.Sub(start) >= goodConnection {
 		c.attempt = 0
 	}
 	c.crowd.events.ended(End{At: c.ended, Client: c, Node: s.Node, Code: closeCode(err), Cause: texto.Cause(err)})

@@ -23,6 +23,7 @@ type Drill struct {
 	duration, quickDuration time.Duration
 	clients                 int
 	rate                    float64
+	leastNodes              int // 0: one will do
 
 	play func(context.Context, *stage) error
 }

@@ -219,6 +219,17 @@ func TestATargetIsRefusedWhereItMakesNoSense(t *testing.T) {
 		if r.OK || len(r.Failures) != 1 || !strings.Contains(r.Failures[0], "without --target") {
 			t.Errorf("%s: %q", d.Name, r.Failures)
 		}
+		_ = os.RemoveAll(r.Logs)
+	}
+}
+
+func TestTooFewNodesAreRefused(t *testing.T) {
+	for _, d := range []*Drill{nodeKill, nodeDrain, rolling, herd} {
+		r := d.Play(t.Context(), Options{Nodes: 1})
+		if r.OK || len(r.Failures) != 1 || !strings.Contains(r.Failures[0], "needs 2 nodes at least, for clients to go to: --nodes 2") {
+			t.Errorf("%s: %q", d.Name, r.Failures)
+		}
+		_ = os.RemoveAll(r.Logs)
 	}
 }
 

@@ -30,16 +30,14 @@ var herd = &Drill{
 	Target:  true,
 	rounds:  3, quickRounds: 1,
 	duration: 10 * time.Second, quickDuration: 3 * time.Second,
-	clients: 5000,
-	play:    playHerd,
+	clients:    5000,
+	leastNodes: 2,
+	play:       playHerd,
 }
 
 func playHerd(ctx context.Context, s *stage) error {
 	if err := s.onOneRedis(ctx, false); err != nil {
 		return err
-	}
-	if s.fleet != nil && len(s.fleet.nodes) < 2 {
-		return fmt.Errorf("herd needs two nodes at least: --nodes 2")
 	}
 	if s.fleet == nil {
 		return s.herdElsewhere(ctx)

@@ -28,7 +28,8 @@ var nodeKill = &Drill{
 	Passes:  "0 silent loss among the acknowledged; the p99 of reconnecting is below 5 s; 20 rounds",
 	Target:  true,
 	rounds:  20, quickRounds: 2,
-	play: playNodeKill,
+	leastNodes: 2,
+	play:       playNodeKill,
 }
 
 func playNodeKill(ctx context.Context, s *stage) error {
@@ -107,8 +108,9 @@ var nodeDrain = &Drill{
 	Passes: "0 lost, 0 refused at the balancer; closes are spread over the window; exit code 0 within the window + 5 s; " +
 		"a second signal ends a node within 1 s",
 	rounds: 1, quickRounds: 1,
-	clients: 120,
-	play:    playNodeDrain,
+	clients:    120,
+	leastNodes: 2,
+	play:       playNodeDrain,
 }
 
 // drain is how long a node's drain takes.
@@ -230,7 +232,8 @@ var rolling = &Drill{
 	Passes:  "0 lost, 0 refused at the balancer; each node ends with exit code 0 within its window + 5 s",
 	Target:  true,
 	rounds:  1, quickRounds: 1,
-	play: playRolling,
+	leastNodes: 2,
+	play:       playRolling,
 }
 
 func playRolling(ctx context.Context, s *stage) error {

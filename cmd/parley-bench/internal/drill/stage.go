@@ -95,6 +95,9 @@ func (s *stage) play(ctx context.Context) (err error) {
 	if s.opt.Targets != nil && !s.drill.Target {
 		return fmt.Errorf("%s needs a fleet of its own: play it without --target", s.drill.Name)
 	}
+	if s.opt.Targets == nil && s.opt.Nodes < s.drill.leastNodes {
+		return fmt.Errorf("%s needs %d nodes at least, for clients to go to: --nodes %[2]d", s.drill.Name, s.drill.leastNodes)
+	}
 	return s.drill.play(ctx, s)
 }
 
@@ -275,7 +278,7 @@ func (s *stage) rounds(ctx context.Context, what string, n int, round func(i int
 const (
 	// roundPause is the least time of undisturbed traffic between two faults;
 	// up to as much again is added by chance.
-	roundPause = 500 * time.Millisecond
+	roundPause = 1500 * time.Millisecond
 	// backPatience is how long a drill waits for all to be back. It is far more
 	// than any rule allows: so a report says how long it took.
 	backPatience = time.Minute
