@@ -110,7 +110,7 @@ func TestNodesBelieveNginxAlone(t *testing.T) {
 }
 
 func TestNodesAreSetUpByWhatTheyKnow(t *testing.T) {
-	var known []string
+	known := []string{"PARLEY_CONFIG"}
 	for _, s := range node.Settings() {
 		known = append(known, s.Env...)
 	}

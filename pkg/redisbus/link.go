@@ -46,12 +46,13 @@ type link struct {
 	dials   dialPermit
 	started time.Time
 
-	heard     atomic.Int64  // when the canary last came, ns since started; 0: never
-	connected atomic.Bool   // the subscriber connection stands
-	attached  chan struct{} // a subscriber connection was made: sing at once
-	epoch     atomic.Uint64 // of the history that Redis holds; 0: not known yet
-	former    atomic.Uint64 // epoch, before it changed
-	renewed   atomic.Int64  // when epoch changed, ns since started; 0: what came of it is done
+	heard     atomic.Int64          // when the canary last came, ns since started; 0: never
+	connected atomic.Bool           // the subscriber connection stands
+	failure   atomic.Pointer[error] // of the last attempt to connect
+	attached  chan struct{}         // a subscriber connection was made: sing at once
+	epoch     atomic.Uint64         // of the history that Redis holds; 0: not known yet
+	former    atomic.Uint64         // epoch, before it changed
+	renewed   atomic.Int64          // when epoch changed, ns since started; 0: what came of it is done
 
 	// Owned by the receiver.
 	complained time.Time // about an unreadable message
@@ -129,13 +130,21 @@ func (l *link) canaryAge() time.Duration {
 func (l *link) ready() error {
 	switch age := l.canaryAge(); {
 	case l.heard.Load() == 0:
-		return errors.New("not connected yet")
+		return l.because("not connected yet")
 	case !l.connected.Load():
-		return errors.New("subscriber connection lost")
+		return l.because("subscriber connection lost")
 	case age > canarySilence:
 		return fmt.Errorf("the node has not heard itself for %s", age.Round(time.Millisecond))
 	}
 	return nil
+}
+
+// because adds why the last attempt to connect has failed.
+func (l *link) because(what string) error {
+	if err := l.failure.Load(); err != nil {
+		return fmt.Errorf("%s: %w", what, *err)
+	}
+	return errors.New(what)
 }
 
 // sing publishes the canary until ctx ends.

@@ -27,6 +27,7 @@ func (l *link) receive(ctx context.Context, r relay.Receiver) {
 	pause := time.Duration(reconnectMin)
 	for ctx.Err() == nil {
 		err := l.receiveOnce(ctx, r)
+		l.failure.Store(&err)
 		stood := l.connected.Swap(false)
 		if stood {
 			pause = reconnectMin // Redis was there: it may be again at once
