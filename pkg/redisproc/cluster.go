@@ -130,7 +130,9 @@ func (c *Cluster) URL() string {
 // them name the same owners of all slots, and their replicas are in sync.
 func (c *Cluster) WaitReady(ctx context.Context) error {
 	return await(ctx, "waiting for the Cluster", func() error {
-		var owners string
+		if err := c.agree(ctx); err != nil {
+			return err
+		}
 		for _, s := range c.Servers {
 			if !s.Running() {
 				continue
@@ -146,11 +148,6 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if said := ownersOf(members); owners == "" {
-				owners = said
-			} else if owners != said {
-				return fmt.Errorf("%s has another map of the slots than the others", s.Addr())
-			}
 			for _, m := range members {
 				if of := c.at(m.port); of != nil && of.Running() && (m.is("fail") || m.is("fail?") || m.is("handshake")) {
 					return fmt.Errorf("%s does not reach %s", s.Addr(), of.Addr())
@@ -164,12 +161,33 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 	})
 }
 
-// ownersOf says who has which slots, in an order of its own.
+// agree returns an error unless all members that run name the same owners of all
+// slots, and the same age of what each owner says of itself.
+func (c *Cluster) agree(ctx context.Context) error {
+	var owners string
+	for _, s := range c.Servers {
+		if !s.Running() {
+			continue
+		}
+		members, err := s.members(ctx)
+		if err != nil {
+			return err
+		}
+		if said := ownersOf(members); owners == "" {
+			owners = said
+		} else if owners != said {
+			return fmt.Errorf("%s has another map of the slots than the others", s.Addr())
+		}
+	}
+	return nil
+}
+
+// ownersOf says who has which slots since when, in an order of its own.
 func ownersOf(members []member) string {
 	var lines []string
 	for _, m := range members {
 		if len(m.slots) > 0 {
-			lines = append(lines, fmt.Sprint(m.id, m.slots))
+			lines = append(lines, fmt.Sprint(m.id, m.epoch, m.slots))
 		}
 	}
 	slices.Sort(lines)
@@ -250,8 +268,15 @@ func (c *Cluster) WaitOwner(ctx context.Context, slot int, not *Server) (owner *
 }
 
 // MoveSlot moves a slot and its keys to another master while clients go on. It
-// returns when all masters know.
+// returns when all members agree on that, since a slot that moves on before may be
+// left to nobody; and it begins when they agree on the present owners.
 func (c *Cluster) MoveSlot(ctx context.Context, slot int, to *Server) error {
+	settled := func() error {
+		return await(ctx, "waiting for the Cluster to agree on its slots", func() error { return c.agree(ctx) })
+	}
+	if err := settled(); err != nil {
+		return err
+	}
 	from, err := c.SlotOwner(ctx, slot)
 	if err != nil || from == to {
 		return err
@@ -301,7 +326,7 @@ func (c *Cluster) MoveSlot(ctx context.Context, slot int, to *Server) error {
 			return fmt.Errorf("telling %s of slot %d: %w", s.Addr(), slot, err)
 		}
 	}
-	return nil
+	return settled()
 }
 
 // Close ends all members.

@@ -42,7 +42,15 @@ func TestCluster(t *testing.T) {
 	if n, err := to.Client().ClusterCountKeysInSlot(ctx, slot).Result(); err != nil || n != keys {
 		t.Errorf("%d keys have moved (%v), want %d", n, err, keys)
 	}
+	// To and fro, at once.
+	for range 3 {
+		must(t, c.MoveSlot(ctx, slot, owner))
+		must(t, c.MoveSlot(ctx, slot, to))
+	}
 	must(t, c.WaitReady(ctx))
+	if now, err := c.SlotOwner(ctx, slot); err != nil || now != to {
+		t.Errorf("the slot's owner is %v (%v), want %s", now, err, to.Addr())
+	}
 
 	killed, err := c.KillMaster(ctx, slot)
 	must(t, err)
