@@ -25,6 +25,14 @@ func (f *Fleet) Claim(ctx context.Context, name, holder string) (bool, error) {
 		return false, err
 	}
 	defer f.done(name)
+	f.mu.Lock()
+	has := f.held[name]
+	f.mu.Unlock()
+	if has != "" && has != holder {
+		return false, nil
+	}
+	// What Redis may have of an earlier claim of this node that nobody heard the end
+	// of gives way.
 	answer, err := f.askFor(ctx, claimsScript, claimKeys(lease), "claim", lease, name, holder)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -4,20 +4,18 @@
 local names, claims, leases = KEYS[1], KEYS[2], KEYS[3]
 local what, id = ARGV[1], ARGV[2]
 
--- Returns 1 for each name that is the holder's now, 0 for one that is not; nothing
--- when the lease does not stand.
+-- Returns 1 for each name that is the holder's now, 0 for one that is another
+-- lease's; nothing when the lease does not stand. Who of the lease's node has a name
+-- is for the node to know.
 if what == 'claim' then
   local taken = {}
   if redis.call('SISMEMBER', leases, id) == 0 then
     return taken
   end
   for i = 3, #ARGV, 2 do
-    local ours = id .. ' ' .. ARGV[i + 1]
     local has = redis.call('HGET', names, ARGV[i])
-    if not has then
-      redis.call('HSET', names, ARGV[i], ours)
-    end
-    if not has or has == ours then
+    if not has or string.sub(has, 1, #id + 1) == id .. ' ' then
+      redis.call('HSET', names, ARGV[i], id .. ' ' .. ARGV[i + 1])
       redis.call('HSET', claims, ARGV[i], ARGV[i + 1])
       taken[#taken + 1] = 1
     else

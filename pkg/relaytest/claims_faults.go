@@ -162,13 +162,18 @@ func testClaimsAnswerLost(t *testing.T, s *claimsSuite) {
 	if _, err := a.Claim(t.Context(), "seat/claimed", "alice"); !errors.Is(err, relay.ErrUnavailable) {
 		t.Errorf("a claim without an answer: %v, want %v", err, relay.ErrUnavailable)
 	}
+	if _, err := a.Claim(t.Context(), "seat/given", "alice"); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("a claim without an answer: %v, want %v", err, relay.ErrUnavailable)
+	}
 	a.set(CutOff)
 	if err := a.Release(t.Context(), "seat/released", "alice"); !errors.Is(err, relay.ErrUnavailable) {
 		t.Errorf("a release that Redis does not hear of: %v, want %v", err, relay.ErrUnavailable)
 	}
 	a.set(NoFault)
+	a.gets("seat/given", "carol") // another client of the same node
 	b.gets("seat/claimed", "bob")
 	b.gets("seat/released", "bob")
+	b.holder("seat/given", "carol", "a")
 	a.gets("seat/new", "alice")
 	b.claim("seat/kept", "bob", false)
 	for _, name := range a.losses() {
