@@ -71,6 +71,37 @@ func (c *Conn) fill() error {
 	return c.readErr
 }
 
+// Gone tells whether the peer has gone, or has said that it goes, as far as that
+// can be seen without reading: what it sent before may hide it. It never blocks.
+// Only for Handler.Open.
+func (c *Conn) Gone() bool {
+	if c.closing.Load() {
+		return true
+	}
+	if len(c.in) > 0 && isClose(c.in[0]) {
+		return true
+	}
+	if c.raw == nil {
+		return false
+	}
+	gone := false
+	err := c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case err == syscall.EAGAIN, err == syscall.EINTR:
+		case err != nil, n == 0:
+			gone = true
+		default: // a frame begins here, unless something has been read
+			gone = len(c.in) == 0 && isClose(b[0])
+		}
+	})
+	return gone || err != nil
+}
+
+// isClose tells whether a frame that begins with b is a close frame.
+func isClose(b byte) bool { return Opcode(b&0x0f) == opClose }
+
 // took notes the outcome of a read into b.
 func (c *Conn) took(b *[]byte, n int, err error) {
 	c.readErr = nil

@@ -21,7 +21,7 @@ const (
 	// maxResuming bounds the sessions of this node that ask Redis for their state
 	// at once, and turnTimeout how long one waits for its turn.
 	maxResuming = 512
-	turnTimeout = 10 * time.Second
+	turnTimeout = 8 * time.Second
 	// tokenMargin is taken off the moment of a position. It covers what a message
 	// may take from Redis to its recipient's queue.
 	tokenMargin = time.Minute
@@ -80,11 +80,19 @@ func (s *session) resume(from relay.Position) error {
 	defer free() // more than once does nothing
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
+	if s.conn.Gone() {
+		return conn.ErrClosing
+	}
 	if _, err := s.server.hub.Subscribe(ctx, s.topic, s); err != nil {
 		return s.unserved(err)
 	}
 	s.subscribed = true
 	s.log(slog.LevelInfo, "session opened", slog.Bool("resumed", true))
+	// A client that did not want to wait has the session elsewhere by now, and must
+	// not lose it to a connection that it has given up.
+	if s.conn.Gone() {
+		return conn.ErrClosing
+	}
 	if err := s.takeOver(); err != nil {
 		return s.unserved(err)
 	}

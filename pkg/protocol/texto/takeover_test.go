@@ -8,6 +8,7 @@ import (
 
 	"parley/pkg/conn"
 	"parley/pkg/relay"
+	"parley/pkg/relaytest"
 )
 
 // A session whose own takeover was lost, with all that Redis had, hears of others.
@@ -108,4 +109,23 @@ func TestTakenOverFromElsewhere(t *testing.T) {
 	f.publish(t, a.id, 1, "")
 	a.want(t, 0, 1)
 	a.wantClosed(t, conn.CodeTakenOver)
+}
+
+// A client that gave up waiting, and has its session elsewhere by now, does not
+// lose it to the connection that it gave up.
+func TestNobodyTakesOverForTheGone(t *testing.T) {
+	f := newFixture(t, false, Config{Retention: kept}, conn.Config{})
+	a := f.greeted(t, "")
+	for range maxResuming {
+		f.server.resuming <- struct{}{}
+	}
+	b := f.connect(t, "?resume="+a.token)
+	_ = b.nc.Close()
+	<-f.server.resuming
+	relaytest.Eventually(t, "the node has let it go", func() bool { return f.group.Len() == 1 })
+	f.publish(t, a.id, 0, "")
+	a.want(t, 0, 1)
+	if n := len(f.server.resuming); n != maxResuming-1 {
+		t.Errorf("%d places are taken, want %d", n, maxResuming-1)
+	}
 }
