@@ -25,9 +25,13 @@ if what == 'claim' then
   return taken
 end
 
--- Gives back the names that their holders have, and returns how many that were.
+-- Gives back the names that their holders have, and returns how many that were. What
+-- is being reaped is the reaper's.
 if what == 'release' then
   local released = 0
+  if redis.call('SISMEMBER', leases, id) == 0 then
+    return released
+  end
   for i = 3, #ARGV, 2 do
     if redis.call('HGET', names, ARGV[i]) == id .. ' ' .. ARGV[i + 1] then
       redis.call('HDEL', names, ARGV[i])

@@ -109,7 +109,8 @@ func TestFleetReapsInTime(t *testing.T) {
 func TestFleetAfterLaggingFailover(t *testing.T) {
 	t.Parallel()
 	s := relaytest.StartSentinel(t, redisproc.SentinelOptions{})
-	a, b := runFleet(t, "a", toSentinel(s), patient), runFleet(t, "b", toSentinel(s), patient)
+	find := through(t, s.URL())
+	a, b := runFleet(t, "a", find, patient), runFleet(t, "b", find, patient)
 	a.gets("seat/replicated", "alice")
 	old, err := s.Master(t.Context())
 	if err != nil {
@@ -151,7 +152,8 @@ func TestFleetFollowsItsSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	slot := int(n)
-	a, b := runFleet(t, "a", toCluster(c), patient), runFleet(t, "b", toCluster(c), patient)
+	find := through(t, c.URL())
+	a, b := runFleet(t, "a", find, patient), runFleet(t, "b", find, patient)
 	stop := make(chan struct{})
 	claimed := make(chan int)
 	go func() {

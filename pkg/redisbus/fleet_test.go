@@ -31,28 +31,20 @@ func toOne(tb testing.TB, url string) finder {
 	return func(context.Context) (redisbus.FleetClient, error) { return c, nil }
 }
 
-func toSentinel(s *redisproc.Sentinel) finder {
-	return func(ctx context.Context) (redisbus.FleetClient, error) {
-		m, err := s.Master(ctx)
-		if err != nil {
-			return nil, err
+// through leads where a bus finds the master, which runs until the test ends.
+func through(t *testing.T, url string) finder {
+	t.Helper()
+	b := open(t, url)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx, relaytest.NewRecorder()) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run returned %v", err)
 		}
-		return m.Client(), nil
-	}
-}
-
-func toCluster(c *redisproc.Cluster) finder {
-	return func(ctx context.Context) (redisbus.FleetClient, error) {
-		slot, err := c.Servers[0].Client().ClusterKeySlot(ctx, "{"+redisbus.FleetTag+"}").Result()
-		if err != nil {
-			return nil, err
-		}
-		m, err := c.SlotOwner(ctx, int(slot))
-		if err != nil {
-			return nil, err
-		}
-		return m.Client(), nil
-	}
+	})
+	return b.FleetClient
 }
 
 // faulty is a client with something between it and Redis.
@@ -143,7 +135,7 @@ func claims(t *testing.T, find finder, times func(redisbus.FleetOptions) redisbu
 
 func TestClaimsOnRedis(t *testing.T) {
 	t.Parallel()
-	claims(t, toOne(t, relaytest.StartRedis(t).URL()), quick)
+	claims(t, through(t, relaytest.StartRedis(t).URL()), quick)
 }
 
 func TestClaimsOnEmbeddedRedis(t *testing.T) {
@@ -162,10 +154,10 @@ func TestClaimsOnEmbeddedRedis(t *testing.T) {
 
 func TestClaimsOnSentinel(t *testing.T) {
 	t.Parallel()
-	claims(t, toSentinel(relaytest.StartSentinel(t, redisproc.SentinelOptions{})), quick)
+	claims(t, through(t, relaytest.StartSentinel(t, redisproc.SentinelOptions{}).URL()), quick)
 }
 
 func TestClaimsOnCluster(t *testing.T) {
 	t.Parallel()
-	claims(t, toCluster(relaytest.StartCluster(t, redisproc.ClusterOptions{})), quick)
+	claims(t, through(t, relaytest.StartCluster(t, redisproc.ClusterOptions{}).URL()), quick)
 }
