@@ -70,7 +70,7 @@ func tryBalancer(ctx context.Context, program, dir string, nodes []string) (*bal
 	errorLog := filepath.Join(dir, "error.log")
 	_ = os.Remove(errorLog) // of an attempt before, if any
 	b := &balancer{addr: addr}
-	if b.process, err = startProcess(dir, "nginx", program, []string{"-p", dir, "-c", conf, "-e", errorLog}, nil); err != nil {
+	if b.process, err = startMortal(syscall.SIGTERM, dir, "nginx", program, []string{"-p", dir, "-c", conf, "-e", errorLog}, nil); err != nil {
 		return nil, err
 	}
 	tick := time.NewTicker(5 * time.Millisecond)

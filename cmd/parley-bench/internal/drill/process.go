@@ -26,6 +26,12 @@ type process struct {
 // startProcess runs a program. Its output is appended to dir/name.log, and env
 // is added to this process's environment.
 func startProcess(dir, name, program string, args, env []string) (*process, error) {
+	return startMortal(syscall.SIGKILL, dir, name, program, args, env)
+}
+
+// startMortal is startProcess for a program that has to be ended by another
+// signal, because it has children of its own to end.
+func startMortal(by syscall.Signal, dir, name, program string, args, env []string) (*process, error) {
 	p := &process{name: name, logFile: filepath.Join(dir, name+".log"), exited: make(chan struct{})}
 	log, err := os.OpenFile(p.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -34,7 +40,7 @@ func startProcess(dir, name, program string, args, env []string) (*process, erro
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), env...)
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = dieWithParent(by)
 	started := make(chan error, 1)
 	go func() {
 		defer log.Close()

@@ -2,7 +2,7 @@ package drill
 
 import "syscall"
 
-// dieWithParent has the system end a child when this process dies.
-func dieWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+// dieWithParent has the system send a child a signal when this process dies.
+func dieWithParent(by syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: by}
 }

@@ -6,4 +6,4 @@ import "syscall"
 
 // dieWithParent can be had on Linux only: elsewhere children outlive a process
 // that is killed.
-func dieWithParent() *syscall.SysProcAttr { return nil }
+func dieWithParent(syscall.Signal) *syscall.SysProcAttr { return nil }
