@@ -319,3 +319,37 @@ func TestFleetSecrets(t *testing.T) {
 		}
 	}
 }
+
+// Redis dies and comes back empty. Clients that are connected are told where
+// messages may be missing; the token that comes with it is good, the one before is
+// of a history that is gone.
+func TestGapIsTold(t *testing.T) {
+	server := relaytest.StartRedis(t)
+	nodes := startNodes(t, 2, "--redis-url="+server.URL())
+	sender := dial(t, nodes[0].addr)
+	r := newReceiver(t, nodes[1].addr)
+	sendAll(t, sender, r.id, 0, 1)
+	r.until(1)
+	older := r.token
+	server.Kill()
+	server.Restart(t)
+	for r.told == 0 {
+		if err := r.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = r.ws.CloseNow()
+	ready(t, nodes...)
+	sendAll(t, sender, r.id, 1, 1)
+	r.come(nodes[0].addr)
+	r.until(2)
+	if r.told != 1 {
+		t.Errorf("%d gaps told, want the one while the client was connected", r.told)
+	}
+	_ = r.ws.CloseNow()
+	r.token = older
+	r.come(nodes[0].addr)
+	if r.told != 2 {
+		t.Errorf("%d gaps told, want another one for the older token", r.told)
+	}
+}
