@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"parley/pkg/embedded"
 	"parley/pkg/redisbus"
 	"parley/pkg/redisproc"
+	"parley/pkg/relay"
 	"parley/pkg/relaytest"
 )
 
@@ -160,4 +162,62 @@ func TestClaimsOnSentinel(t *testing.T) {
 func TestClaimsOnCluster(t *testing.T) {
 	t.Parallel()
 	claims(t, through(t, relaytest.StartCluster(t, redisproc.ClusterOptions{}).URL()), quick)
+}
+
+// A lease that has expired is reaped when it is seen for the second time; a name that
+// another one has by then stays that one's.
+func TestFleetLooksTwice(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedis(t)
+	var released atomic.Int32
+	f := openFleet(t, fleetOptions(t, "a", toOne(t, r.URL()), noFault).WithTimes(time.Minute, time.Second, time.Minute, time.Second, time.Second))
+	f.OnRelease("seat", func(_ context.Context, c relay.Claim) error {
+		if want := (relay.Claim{Name: "seat/1", Holder: "alice", Node: "dead"}); c != want {
+			t.Errorf("released %+v, want %+v", c, want)
+		}
+		released.Add(1)
+		return nil
+	})
+	go func() { _ = f.Run(t.Context()) }() // Close waits for it
+	relaytest.Eventually(t, "it has a lease", func() bool { return f.Ready() == nil })
+	defer func() {
+		if err := f.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, c := t.Context(), r.Client()
+	const prefix = "parley:{fleet}:"
+	for _, err := range []error{
+		c.SAdd(ctx, prefix+"leases", "dead#1").Err(),
+		c.HSet(ctx, prefix+"claims:dead#1", "seat/1", "alice", "seat/2", "alice").Err(),
+		c.HSet(ctx, prefix+"names", "seat/1", "dead#1 alice", "seat/2", "other#1 bob").Err(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	missing := f.Look(ctx, nil)
+	if !missing["dead#1"] || len(missing) != 1 || released.Load() != 0 {
+		t.Errorf("after one look: missing %v, %d releases", missing, released.Load())
+	}
+	// Back in time: it does not count as missing.
+	if err := c.Set(ctx, prefix+"lease:dead#1", "{}", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if now := f.Look(ctx, missing); len(now) != 0 || released.Load() != 0 {
+		t.Errorf("back in time: missing %v, %d releases", now, released.Load())
+	}
+	if err := c.Del(ctx, prefix+"lease:dead#1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if now := f.Look(ctx, missing); len(now) != 0 || released.Load() != 1 {
+		t.Errorf("after two looks: missing %v, %d releases, want 1", now, released.Load())
+	}
+	names, err := c.HGetAll(ctx, prefix+"names").Result()
+	if err != nil || len(names) != 1 || names["seat/2"] != "other#1 bob" {
+		t.Errorf("names that are left: %v (%v), want bob's", names, err)
+	}
+	if n, err := c.Exists(ctx, prefix+"claims:dead#1", prefix+"dead", prefix+"reaper:dead#1").Result(); err != nil || n != 0 {
+		t.Errorf("%d keys of the dead node are left (%v)", n, err)
+	}
 }

@@ -72,7 +72,7 @@ func (f *Fleet) round(ctx context.Context) error {
 		return f.startAnew(ctx, true)
 	case leaseForgotten:
 		f.log.Warn("redis has lost the node's lease and claims")
-		return f.startAnew(ctx, inDoubt)
+		return f.startAnew(ctx, false)
 	case leaseExpired:
 		f.log.Warn("the node's lease had expired; nobody has reaped it")
 	case leaseStood:
@@ -106,7 +106,8 @@ func (f *Fleet) round(ctx context.Context) error {
 	return nil
 }
 
-// startAnew takes a new lease. All that was held is lost, or what others have taken.
+// startAnew takes a new lease. All that was held is lost, or else what others have
+// taken, or all if the lease was in doubt.
 func (f *Fleet) startAnew(ctx context.Context, all bool) error {
 	f.metrics.leasesLost.Inc()
 	if err := f.pause(ctx); err != nil {
@@ -126,7 +127,7 @@ func (f *Fleet) enlist(ctx context.Context) error {
 	f.mu.Lock()
 	inDoubt := time.Since(f.renewed) >= f.times.life
 	f.mu.Unlock()
-	if inDoubt {
+	if inDoubt { // others may have reaped it before Redis lost its data
 		f.loseAll()
 	}
 	replication, err := f.whichReplication(ctx)

@@ -23,7 +23,16 @@ if what == 'take' then
     return {0}
   end
   redis.call('SMOVE', leases, dead, id)
-  return {1, redis.call('HGETALL', claims)}
+  local all, its = redis.call('HGETALL', claims), {}
+  for i = 1, #all, 2 do
+    if redis.call('HGET', names, all[i]) == id .. ' ' .. all[i + 1] then
+      its[#its + 1] = all[i]
+      its[#its + 1] = all[i + 1]
+    else
+      redis.call('HDEL', claims, all[i]) -- others have the name, since Redis had lost it
+    end
+  end
+  return {1, its}
 end
 
 if redis.call('GET', reaper) ~= me then
