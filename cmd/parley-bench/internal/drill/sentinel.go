@@ -228,14 +228,14 @@ func (s *stage) demoted(ctx context.Context, old *redisproc.Server) error {
 }
 
 // nodeSubscribers counts the subscriber connections of nodes at a server. Those
-// of Sentinels have a user of their own.
+// of Sentinels, which subscribe too, are named after them.
 func nodeSubscribers(ctx context.Context, server *redisproc.Server) (n int, err error) {
 	list, err := server.Client().Do(ctx, "CLIENT", "LIST", "TYPE", "pubsub").Text()
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(list) {
-		if fields(strings.TrimSpace(line), "=", " ")["user"] == "default" {
+		if !strings.HasPrefix(fields(strings.TrimSpace(line), "=", " ")["name"], "sentinel-") {
 			n++
 		}
 	}
