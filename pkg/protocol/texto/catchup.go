@@ -27,6 +27,7 @@ type catchUp struct {
 	overflow bool          // what was held has been dropped: it must be read from the history
 	held     []held        // from the bus, newer than what has been read, or the same
 	bytes    int           // of held
+	readings int           // of the history that have begun
 
 	read []place // messages read from the history, oldest first, that may come from the bus too
 	end  relay.ID
@@ -36,6 +37,7 @@ type catchUp struct {
 type held struct {
 	gap      bool
 	position relay.Position // after the gap
+	before   int            // readings that had begun when it was heard of
 	message  relay.Message
 }
 

@@ -151,6 +151,7 @@ func (s *session) resumeUnkept(heard <-chan struct{}) error {
 // when the client can be greeted.
 func (s *session) resumeKept(from relay.Position, free func()) error {
 	for first := true; ; first = false {
+		s.conn.Do(func() { s.catching.readings++ })
 		page, err := s.page(from)
 		free()
 		if err != nil {
@@ -275,7 +276,9 @@ func (s *session) releasePiece() (live bool) {
 				s.catching = nil
 			}
 			return true
-		case h.gap && s.covers(h.position), !h.gap && c.known(&h.message):
+		case h.gap && h.before < c.readings:
+			// Of what was published before the last reading, that has told.
+		case !h.gap && c.known(&h.message):
 		case h.gap:
 			s.missed(h.position)
 		default:
@@ -286,19 +289,13 @@ func (s *session) releasePiece() (live bool) {
 	return false
 }
 
-// covers tells whether a gap up to p lies in what has been read from the history,
-// which has told whether anything is missing.
-func (s *session) covers(p relay.Position) bool {
-	return p.Epoch != 0 && p.Epoch == s.epoch && p.ID.Compare(s.place) <= 0
-}
-
 // Gap implements hub.GapTaker: the client is told where messages may be missing.
 func (s *session) Gap(p relay.Position) {
 	switch {
 	case !s.server.cfg.Retention.Kept():
 		// Nothing is kept: the client has not been promised anything.
 	case s.catching != nil && !s.catching.live:
-		s.catching.hold(held{gap: true, position: p})
+		s.catching.hold(held{gap: true, position: p, before: s.catching.readings})
 	case !s.open:
 		s.epoch, s.place = p.Epoch, p.ID // of a new address, which nobody knows
 	default:
