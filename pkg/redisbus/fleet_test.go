@@ -201,11 +201,15 @@ func TestFleetLooksTwice(t *testing.T) {
 		t.Errorf("after one look: missing %v, %d releases", missing, released.Load())
 	}
 	// Back in time: it does not count as missing.
-	if err := c.Set(ctx, prefix+"lease:dead#1", "{}", 0).Err(); err != nil {
+	if err := c.Set(ctx, prefix+"lease:dead#1", "{}", time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if now := f.Look(ctx, missing); len(now) != 0 || released.Load() != 0 {
 		t.Errorf("back in time: missing %v, %d releases", now, released.Load())
+	}
+	// Nor does it last longer than a lease, though the clock went back.
+	if left, err := c.PTTL(ctx, prefix+"lease:dead#1").Result(); err != nil || left <= 0 || left > time.Minute {
+		t.Errorf("the lease lasts %v (%v), want a minute at most", left, err)
 	}
 	if err := c.Del(ctx, prefix+"lease:dead#1").Err(); err != nil {
 		t.Fatal(err)

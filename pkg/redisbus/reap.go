@@ -36,7 +36,8 @@ func (f *Fleet) look(ctx context.Context, before map[string]bool) map[string]boo
 	f.mu.Lock()
 	me := f.lease
 	f.mu.Unlock()
-	answer, err := f.askFor(ctx, fleetScript, []string{leasesKey, deadKey}, "look", leasePrefix, reaperPrefix)
+	answer, err := f.askFor(ctx, fleetScript, []string{leasesKey, deadKey}, "look", leasePrefix, reaperPrefix,
+		f.times.life.Milliseconds(), f.times.reaping.Milliseconds())
 	if err != nil || len(answer) != 2 {
 		return nil // the keeper tells
 	}

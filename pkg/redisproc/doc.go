@@ -3,6 +3,6 @@
 // the loopback interface. It needs the program redis-server, and no other.
 //
 // Methods return when what they did has taken effect, within the time that their
-// context allows or startPatience. They may be called from any goroutine; two that
+// context allows; a server has 20 s to start. They may be called from any goroutine; two that
 // act upon the same server wait for each other.
 package redisproc
