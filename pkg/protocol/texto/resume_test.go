@@ -117,6 +117,19 @@ func TestMuchWasMissed(t *testing.T) {
 	})
 }
 
+// However small the bound of what may be held is, a client gets all and is live.
+func TestNothingMayBeHeld(t *testing.T) {
+	f := newFixture(t, false, Config{Retention: kept, MaxQueueBytes: 1}, conn.Config{})
+	a := f.greeted(t, "")
+	_ = a.ws.CloseNow()
+	f.publish(t, a.id, 0, "")
+	b := f.connect(t, "?resume="+a.token)
+	b.wantRecovered(t, true)
+	b.want(t, 0, 1)
+	f.publish(t, a.id, 1, "")
+	b.want(t, 1, 2)
+}
+
 // The edges of a page.
 func TestPages(t *testing.T) {
 	for _, missed := range []int{0, 1, pageMessages - 2, pageMessages - 1, pageMessages, pageMessages + 1} {

@@ -78,7 +78,7 @@ func New(cfg Config, sockets *conn.Sockets, h Hub, p relay.Publisher, history Hi
 		cfg.MaxQueueBytes = defaultHeldBytes
 	}
 	return &Server{cfg: cfg, log: cfg.Log, node: node, sockets: sockets, hub: h, publisher: p, history: history,
-		keys: newKeys(cfg.Secrets), piece: min(pieceBytes, cfg.MaxQueueBytes/2), resuming: make(chan struct{}, maxResuming),
+		keys: newKeys(cfg.Secrets), piece: max(1, min(pieceBytes, cfg.MaxQueueBytes/2)), resuming: make(chan struct{}, maxResuming),
 		metrics: sockets.Metrics.For(Protocol, codeSyntax, codeKind, codeInval, codeClient, codeBroker, codeRate, codeTooBig, codeResume)}
 }
 
