@@ -80,7 +80,7 @@ func Settings() []Setting {
 			Help: "host:port for clients; \":8398\" listens on every interface. PORT gives the port alone, on every interface",
 			set:  func(c *Config, v string) error { return setAddress(&c.Listen, v) }},
 		{Name: "internal-addr", Default: "127.0.0.1:9398", Argument: "ADDRESS",
-			Help: "host:port for /livez, /readyz, /metrics, /version and /debug/pprof; \"off\" for none",
+			Help: "host:port for /livez, /readyz, /metrics, /version, /fleet and /debug/pprof; \"off\" for none",
 			set: func(c *Config, v string) error {
 				if v == "off" {
 					c.InternalAddr = ""

@@ -35,6 +35,7 @@ func (n *Node) internalMux() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]string{"version": Version, "go": runtime.Version(), "node": n.cfg.NodeName, "id": n.id})
 	})
+	mux.HandleFunc("/fleet", n.serveFleet)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

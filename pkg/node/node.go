@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,7 @@ type Node struct {
 	log      *slog.Logger
 	redis    *embedded.Redis // nil with an external Redis
 	bus      *redisbus.Bus
+	fleet    *redisbus.Fleet
 	group    *conn.Group
 	hub      *hub.Hub
 	public   net.Listener
@@ -112,7 +114,10 @@ func (n *Node) open() (err error) {
 		Log:                 n.log,
 	}, connMetrics)
 	n.hub = hub.New(n.bus, n.group)
-	n.metrics = newMetrics(n, connMetrics.Collectors(), n.bus.Metrics().Collectors())
+	if n.fleet, err = n.newFleet(); err != nil {
+		return err
+	}
+	n.metrics = newMetrics(n, connMetrics.Collectors(), slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors()))
 	sockets := &conn.Sockets{Group: n.group, Metrics: connMetrics, Proxies: n.cfg.TrustedProxies, Origins: n.cfg.AllowedOrigins, Log: n.log}
 	n.handler, err = n.publicMux(texto.New(texto.Config{
 		Node:            n.cfg.NodeName,
@@ -223,6 +228,11 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 			n.log.Warn("closing redis", "error", err)
 		}
 	})
+	wg.Go(func() {
+		if err := n.fleet.Run(busCtx); err != nil {
+			n.log.Warn("leases", "error", err)
+		}
+	})
 	wg.Go(func() { n.watchRedis(busCtx) })
 	wg.Go(func() { n.returnMemory(busCtx) })
 	errorLog := slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)
@@ -251,6 +261,11 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	case <-ctx.Done():
 	}
 	n.drain(public, cut)
+	select {
+	case <-cut:
+	default:
+		n.leaveFleet()
+	}
 	return nil
 }
 
