@@ -50,26 +50,34 @@ func (l *link) page(topic relay.Topic, after relay.Position, n int, cmd *redis.C
 		return p, errHistory
 	}
 	p.Position = relay.Position{Epoch: parseHistory(epochText).epoch, ID: after.ID, At: time.Now()}
+	unread := 0
 	for i, e := range entries {
-		m, prev, err := parseEntry(topic, e)
+		m, prev, readable, err := parseEntry(topic, e)
 		if err != nil {
-			l.metrics.undecodable.Inc()
 			return p, err
 		}
 		if i == 0 {
 			p.before = prev
 		}
-		p.Messages = append(p.Messages, m)
 		p.Position.ID = m.ID
+		if !readable {
+			unread++
+			continue
+		}
+		p.Messages = append(p.Messages, m)
 	}
-	if len(p.Messages) == 0 {
+	if unread > 0 {
+		l.metrics.undecodable.Add(float64(unread))
+		l.log.Warn("unreadable messages in a topic's history", "topic", topic, "messages", unread)
+	}
+	if len(entries) == 0 {
 		if !head.IsZero() || after.Epoch != p.Position.Epoch {
 			p.Position.ID = head
 		}
 		p.before = p.Position.ID
 	}
-	p.More = len(p.Messages) == n
-	p.follows = found == 1 || followsOn(after, p, head)
+	p.More = len(entries) == n
+	p.follows = unread == 0 && (found == 1 || followsOn(after, p, len(entries) == 0, head))
 	p.Complete = p.follows && after.Epoch != 0 && after.Epoch == p.Position.Epoch
 	if p.Position.Epoch == 0 { // flushed just now: what comes next has another epoch
 		p.Position.Epoch = l.epoch.Load()
@@ -79,9 +87,9 @@ func (l *link) page(topic relay.Topic, after relay.Position, n int, cmd *redis.C
 
 // followsOn tells whether a page follows a position that is not in the stream any
 // more, or that is before everything.
-func followsOn(after relay.Position, p page, head relay.ID) bool {
+func followsOn(after relay.Position, p page, empty bool, head relay.ID) bool {
 	before, known := head, !head.IsZero()
-	if len(p.Messages) > 0 {
+	if !empty {
 		before, known = p.before, !p.before.IsZero()
 	}
 	if known {
@@ -91,33 +99,31 @@ func followsOn(after relay.Position, p page, head relay.ID) bool {
 	return time.Since(after.At) < coverage
 }
 
-// parseEntry reads an entry of a stream.
-func parseEntry(topic relay.Topic, entry any) (m relay.Message, prev relay.ID, err error) {
+// parseEntry reads an entry of a stream. One that is not readable (it is from a
+// newer version, or from somebody else) has an id all the same.
+func parseEntry(topic relay.Topic, entry any) (m relay.Message, prev relay.ID, readable bool, err error) {
 	e, ok := entry.([]any)
 	if !ok || len(e) != 2 {
-		return m, prev, errHistory
+		return m, prev, false, errHistory
 	}
-	idText, ok1 := e[0].(string)
-	fields, ok2 := e[1].([]any)
-	if !ok1 || !ok2 || len(fields) < 4 {
-		return m, prev, errHistory
+	idText, _ := e[0].(string)
+	id, ok := parsePlace(idText)
+	if !ok || id.IsZero() {
+		return m, prev, false, errHistory
+	}
+	m = relay.Message{ID: id, Topic: topic}
+	fields, _ := e[1].([]any)
+	if len(fields) < 4 {
+		return m, prev, false, nil
 	}
 	prevText, ok1 := fields[1].(string)
 	envelope, ok2 := fields[3].(string)
-	if !ok1 || !ok2 {
-		return m, prev, errHistory
+	prev, ok3 := parsePlace(prevText)
+	if _, err := parseEnvelope(envelope, &m); err != nil || !ok1 || !ok2 || !ok3 {
+		return m, prev, false, nil
 	}
-	m.Topic = topic
-	if _, err := parseEnvelope(envelope, &m); err != nil {
-		return m, prev, err
-	}
-	if m.ID, ok1 = parsePlace(idText); !ok1 {
-		return m, prev, errHistory
-	}
-	if prev, ok2 = parsePlace(prevText); !ok2 {
-		return m, prev, errHistory
-	}
-	return m, prev, nil
+	m.ID = id // whatever the envelope says
+	return m, prev, true, nil
 }
 
 // Since implements relay.History.
@@ -147,11 +153,13 @@ func (b *Bus) Before(ctx context.Context, t relay.Topic, before relay.ID, n int)
 		}
 		messages, more = nil, len(cmd.Val()) > n
 		for _, e := range cmd.Val()[:min(n, len(cmd.Val()))] {
-			m, _, err := parseEntry(t, e)
+			m, _, readable, err := parseEntry(t, e)
 			if err != nil {
 				return err
 			}
-			messages = append(messages, m)
+			if readable {
+				messages = append(messages, m)
+			}
 		}
 		return nil
 	})

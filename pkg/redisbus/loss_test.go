@@ -181,6 +181,30 @@ func TestScriptsForgotten(t *testing.T) {
 	k.heard(t, "0", "1")
 }
 
+// What a node cannot read in a history, it says to be missing, and the rest comes.
+func TestUnreadableHistory(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	c := admin(t, r)
+	k := newKeptTopic(t, r)
+	k.publish(t, "0")
+	k.heard(t, "0")
+	missWhile(t, r, k.to, func() {
+		for _, values := range [][]any{{"prev", "", "envelope", "\x08\x02"}, {"something", "else"}} {
+			if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: "parley:s:" + string(k.Topic), Values: values}).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.publish(t, "1")
+	})
+	k.heard(t, "0", "gap", "1")
+	if p := k.since(t, k.start); p.Complete || len(p.Messages) != 2 {
+		t.Errorf("read %d messages, complete: %v; want 2 and not complete", len(p.Messages), p.Complete)
+	}
+	k.publish(t, "2")
+	k.heard(t, "0", "gap", "1", "2")
+}
+
 // Replicas that are not there are an error for the sender.
 func TestTooFewReplicas(t *testing.T) {
 	relaytest.NoLeaks(t)
