@@ -41,11 +41,12 @@ func (f *Fleet) Claim(ctx context.Context, name, holder string) (bool, error) {
 		f.litter()
 		return false, err
 	case len(answer) == 0:
-		// The keeper finds out what is lost; until then nothing is claimed.
-		f.serving = false
-		f.rouse()
+		f.suspect()
 		return false, fmt.Errorf("%w: the node's lease is gone", relay.ErrUnavailable)
 	case answer[0] != int64(1):
+		if has != "" {
+			f.suspect() // what was held is another's
+		}
 		return false, nil
 	}
 	f.held[name] = holder
@@ -155,8 +156,10 @@ func (f *Fleet) litter() { f.littered++ }
 // untidy is called with mu held.
 func (f *Fleet) untidy() bool { return f.tidied[1] != f.littered }
 
-// rouse has the keeper look after the lease at once.
-func (f *Fleet) rouse() {
+// suspect is called with mu held when claims may be lost: nothing is claimed until the
+// keeper has found out, which it does at once.
+func (f *Fleet) suspect() {
+	f.serving = false
 	select {
 	case f.wake <- struct{}{}:
 	default:

@@ -321,6 +321,29 @@ func TestFleetKeys(t *testing.T) {
 	}
 }
 
+// A node that is refused what it holds has lost it, and says so.
+func TestFleetNoticesWhatItHasLost(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedis(t)
+	slow := func(o redisbus.FleetOptions) redisbus.FleetOptions {
+		return o.WithTimes(time.Hour, time.Hour, time.Hour, time.Second, time.Second)
+	}
+	a := runFleet(t, "a", toOne(t, r.URL()), slow)
+	a.gets("seat/1", "alice")
+	a.gets("seat/2", "alice")
+	if err := r.Client().HSet(t.Context(), "parley:{fleet}:names", "seat/1", "other#1 bob").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Claim(t.Context(), "seat/1", "alice"); got || err != nil {
+		t.Errorf("claiming what another has by now: %v, %v", got, err)
+	}
+	relaytest.Eventually(t, "it serves on", func() bool { return a.Ready() == nil })
+	if got, want := a.losses(), "seat/1"; got != want {
+		t.Errorf("lost: %q, want %q", got, want)
+	}
+	a.holds("seat/2", "alice", "a")
+}
+
 // Whoever asks about one name waits for those before, but no longer than promised.
 func TestFleetAnswersInTime(t *testing.T) {
 	t.Parallel()
