@@ -85,6 +85,7 @@ func playHerd(ctx context.Context, s *stage) error {
 		return err
 	}
 	s.report.ratio("survivors' p99", before.quantile(0.99), after.quantile(0.99), herdSlowing)
+	s.report.tell("survivors' p99 in each round", "%s; before %s", after.each(0.99), before.each(0.99))
 	s.report.tell("survivors' p50", "%s, before it %s", round(after.quantile(0.5)), round(before.quantile(0.5)))
 	for _, n := range s.fleet.nodes[1:] {
 		s.report.check(n.process.running(), n.name+" survived", fmt.Sprint(n.process.running()), "true")
@@ -147,6 +148,15 @@ func (p *phases) begin() *hist.Histogram {
 	h := new(hist.Histogram)
 	*p = append(*p, h)
 	return h
+}
+
+// each writes the phases' quantiles.
+func (p phases) each(q float64) string {
+	var all []string
+	for _, h := range p {
+		all = append(all, round(phases{h}.quantile(q)))
+	}
+	return strings.Join(all, ", ")
 }
 
 // quantile returns the median of the phases' quantiles: what else the machine

@@ -95,6 +95,7 @@ func playSlowReaders(ctx context.Context, s *stage) error {
 		return err
 	}
 	s.report.ratio("the others' p99", without.quantile(0.99), with.quantile(0.99), slowSlowing)
+	s.report.tell("the others' p99 in each round", "%s; before %s", with.each(0.99), without.each(0.99))
 	s.report.tell("the others' p50", "%s, before it %s", round(with.quantile(0.5)), round(without.quantile(0.5)))
 	ended := 0
 	for _, n := range c.Events().Ended {
