@@ -159,8 +159,9 @@ func (p phases) each(q float64) string {
 	return strings.Join(all, ", ")
 }
 
-// quantile returns the median of the phases' quantiles: what else the machine
-// did in one of them counts no more than that.
+// quantile returns the least of the phases' quantiles, 0 without a phase. What
+// the drill does to the latency is in all of them; what else the machine does adds
+// to some, and takes from none.
 func (p phases) quantile(q float64) time.Duration {
 	var all []time.Duration
 	for _, h := range p {
@@ -171,8 +172,7 @@ func (p phases) quantile(q float64) time.Duration {
 	if len(all) == 0 {
 		return 0
 	}
-	slices.Sort(all)
-	return (all[len(all)/2] + all[(len(all)-1)/2]) / 2
+	return slices.Min(all)
 }
 
 // peakMemory is the most memory that a process has had.
