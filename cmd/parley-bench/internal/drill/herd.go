@@ -84,6 +84,11 @@ func playHerd(ctx context.Context, s *stage) error {
 	if err := s.finish(ctx); err != nil {
 		return err
 	}
+	reconnects, err := s.fleet.sum(ctx, "parley_redis_reconnects_total")
+	if err != nil {
+		return err
+	}
+	s.report.tell("subscriber connections that broke", "%.0f", reconnects)
 	s.report.ratio("survivors' p99", before.quantile(0.99), after.quantile(0.99), herdSlowing)
 	s.report.tell("survivors' p99 in each round", "%s; before %s", after.each(0.99), before.each(0.99))
 	s.report.tell("survivors' p50", "%s, before it %s", round(after.quantile(0.5)), round(before.quantile(0.5)))
