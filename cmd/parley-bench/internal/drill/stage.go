@@ -357,6 +357,13 @@ func (s *stage) finish(ctx context.Context) error {
 	}
 	t := s.ledger.Totals()
 	r := s.report
+	if s.fleet != nil {
+		for _, n := range s.fleet.nodes {
+			if !n.process.running() {
+				r.check(false, n.name, fmt.Sprintf("ended by itself with %d", n.process.code), "running to the end")
+			}
+		}
+	}
 	r.check(t.Delivered > 0, "messages delivered", fmt.Sprint(t.Delivered), "some")
 	if s.twoMasters {
 		r.tell("lost silently while there were two masters", "%d", t.Lost)
