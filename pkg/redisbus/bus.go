@@ -107,12 +107,12 @@ func New(o Options) (*Bus, error) {
 	switch a.mode {
 	case modeSingle:
 		b.links = []*link{newLink(b, &o, &a, oneKeyspace, func(context.Context) (string, error) { return a.hosts[0], nil })}
-		b.fleet = &fleetKeys{client: b.links[0].ask}
+		b.fleet = fleetKeysOn(b.links[0].master, &o, &a, b.links[0].greet)
 	case modeSentinel:
 		s := newSentinels(&a, o.dial)
 		b.finders = s.close
 		b.links = []*link{newLink(b, &o, &a, oneKeyspace, s.find)}
-		b.fleet = &fleetKeys{client: b.links[0].ask}
+		b.fleet = fleetKeysOn(b.links[0].master, &o, &a, b.links[0].greet)
 	case modeCluster:
 		c := newCluster(&a)
 		b.finders = c.close

@@ -2,44 +2,42 @@ package redisbus
 
 import (
 	"context"
-	"net"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// fleetConns bounds the questions about the fleet's keys that are under way at once.
+const fleetConns = 2
 
 // fleetKeys lead to the master that has the fleet's keys: the only one, or that of
 // their slot.
 type fleetKeys struct {
 	client *redis.Client
-	master *master // nil: a link's, which looks after it
+	master *master
 }
 
 // newFleetKeys is for a Cluster.
 func newFleetKeys(o *Options, a *address, find finder) *fleetKeys {
-	f := &fleetKeys{master: newMaster(find, a.options.Network, o.dial, a.tlsFor)}
-	options := clientOptions(&a.options)
-	options.ClientName = "parley-" + o.Node
-	options.Addr = a.hosts[0] // for messages; master knows better
-	options.PoolSize = readConns
-	options.TLSConfig = nil // master sees to that
-	options.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) { return f.master.connect(ctx) }
-	f.client = redis.NewClient(options)
-	return f
+	return fleetKeysOn(newMaster(find, a.options.Network, o.dial, a.tlsFor), o, a, nil)
+}
+
+// fleetKeysOn has connections of its own, so that no crowd of other questions delays
+// a lease. greet, if it is not nil, is called for each.
+func fleetKeysOn(m *master, o *Options, a *address, greet func(context.Context, *redis.Conn) error) *fleetKeys {
+	options := m.clientOptions(o, a)
+	options.PoolSize = fleetConns
+	options.OnConnect = greet
+	return &fleetKeys{client: redis.NewClient(options), master: m}
 }
 
 func (f *fleetKeys) close() error {
-	if f.master == nil {
-		return nil
-	}
 	return f.client.Close()
 }
 
 // FleetClient is for FleetOptions.Client. It fails when the master cannot be found.
 func (b *Bus) FleetClient(ctx context.Context) (FleetClient, error) {
-	if b.fleet.master != nil {
-		if _, err := b.fleet.master.follow(ctx); err != nil {
-			return nil, err
-		}
+	if _, err := b.fleet.master.follow(ctx); err != nil {
+		return nil, err
 	}
 	return b.fleet.client, nil
 }

@@ -307,8 +307,6 @@ func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p 
 		r.Dispatch(p.Messages[i])
 	}
 	for first := true; ; first = false {
-		var ready []relay.Message
-		gap = false
 		t.mu.Lock()
 		if first {
 			for i := range p.Messages {
@@ -322,7 +320,7 @@ func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p 
 				return true
 			}
 		}
-		ready, more, gap = s.follow()
+		ready, more, gap := s.follow()
 		if len(ready) == 0 && !more && !gap {
 			s.ahead, s.healing = heal.delivered, nil
 			if len(heal.delivered) == 0 {

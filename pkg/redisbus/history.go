@@ -170,7 +170,7 @@ func (b *Bus) Before(ctx context.Context, t relay.Topic, before relay.ID, n int)
 // Redis refuses for the moment and ctx allows.
 func (l *link) steadily(ctx context.Context, ask func() error) error {
 	for pause := retryMin; ; pause = min(2*pause, retryMax) {
-		err := l.lane.hearing.wait(ctx)
+		err := l.hearing.wait(ctx)
 		if err == nil {
 			err = ask()
 		}

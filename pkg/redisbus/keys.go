@@ -36,13 +36,16 @@ func partitionKeyspace(i int) keyspace {
 	}
 }
 
-// partitionOf is the partition of a topic: FNV-1a, 32 bits, of its name.
-func partitionOf(t relay.Topic) int {
+// partitionOf is the partition of a topic.
+func partitionOf(t relay.Topic) int { return int(hashOf(t) % partitions) }
+
+// hashOf is FNV-1a, 32 bits, of a topic's name.
+func hashOf(t relay.Topic) uint32 {
 	h := uint32(2166136261)
 	for i := range len(t) {
 		h = (h ^ uint32(t[i])) * 16777619
 	}
-	return int(h % partitions)
+	return h
 }
 
 // slot is that of all keys of the keyspace.

@@ -17,9 +17,12 @@ import (
 )
 
 const (
-	// publishConns is for one pipeline after the other, and for the connection
-	// that a broken one is replaced by.
-	publishConns = 2
+	// lanes publish beside each other: while Redis works on the pipeline of one, the
+	// next one's is made and the last one's is answered.
+	lanes = 2
+	// publishConns is for one pipeline of each lane, and for a connection that a
+	// broken one is replaced by.
+	publishConns = lanes + 1
 	// readConns bounds the reads of histories that are under way at once.
 	readConns = 8
 )
@@ -40,7 +43,8 @@ type link struct {
 	pub     *redis.Client // for the lane
 	ask     *redis.Client // for everything else but subscriptions
 	sub     *redis.Client
-	lane    *lane
+	lanes   []*lane
+	hearing *gate // open while this node hears its topics
 	table   *table
 	healer  *healer
 	dials   dialPermit
@@ -63,11 +67,7 @@ func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
 		canary: k.canary(o.Node), started: time.Now(), attached: make(chan struct{}, 1)}
 	network := a.options.Network
 	l.master = newMaster(find, network, o.dial, a.tlsFor)
-	common := clientOptions(&a.options)
-	common.ClientName = "parley-" + o.Node
-	common.Addr = a.hosts[0] // for messages; master knows better
-	common.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.master.connect(ctx) }
-	common.TLSConfig = nil // master sees to that
+	common := l.master.clientOptions(o, a)
 	pub := *common
 	pub.PoolSize = publishConns
 	pub.ReadTimeout = publishTimeout // the deadline of a pipeline is what counts
@@ -81,12 +81,11 @@ func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
 	sub.ClientName += "-sub"
 	sub.Dialer = l.dials.dialer(common.Dialer)
 	l.sub = redis.NewClient(&sub)
-	hearing := newGate()
-	l.lane = newLane(l, hearing, o.WaitReplicas, o.WaitTimeout)
-	l.table = newTable(l, hearing)
+	l.hearing = newGate()
+	l.table = newTable(l)
 	l.table.keeps = b.keeps
 	l.healer = newHealer(l)
-	l.lane.askElsewhere = func(addr string) *redis.Client {
+	elsewhere := func(addr string) *redis.Client {
 		other := *clientOptions(&a.options)
 		other.ClientName = common.ClientName
 		other.Addr, other.PoolSize, other.TLSConfig = addr, 1, nil
@@ -99,21 +98,43 @@ func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
 		}
 		return redis.NewClient(&other)
 	}
+	count := lanes
+	if l.sharded {
+		count = 1 // there are other links
+	}
+	for range count {
+		a := newLane(l, o.WaitReplicas, o.WaitTimeout)
+		a.askElsewhere = elsewhere
+		l.lanes = append(l.lanes, a)
+	}
 	return l
+}
+
+// laneOf is the one that publishes a topic's messages, in order. What Redis does not
+// keep costs it so little that one lane, with longer pipelines, is faster.
+func (l *link) laneOf(t relay.Topic) *lane {
+	if len(l.lanes) == 1 || !l.table.keeps(t) {
+		return l.lanes[0]
+	}
+	return l.lanes[hashOf(t)/partitions%uint32(len(l.lanes))]
 }
 
 // run works until ctx ends.
 func (l *link) run(ctx context.Context, r relay.Receiver) {
-	l.lane.flush = r.Flush
 	var wg sync.WaitGroup
-	wg.Go(func() { l.lane.run(ctx) })
+	for _, a := range l.lanes {
+		a.flush = r.Flush
+		wg.Go(func() { a.run(ctx) })
+	}
 	wg.Go(func() { l.table.run(ctx) })
 	wg.Go(func() { l.healer.run(ctx, r) })
 	wg.Go(func() { l.sing(ctx) })
 	wg.Go(func() { l.watch(ctx) })
 	l.receive(ctx, r)
 	wg.Wait()
-	l.lane.closeWith(relay.ErrClosed)
+	for _, a := range l.lanes {
+		a.closeWith(relay.ErrClosed)
+	}
 }
 
 func (l *link) close() error {
@@ -152,7 +173,7 @@ func (l *link) sing(ctx context.Context) {
 	tick := time.NewTicker(canaryInterval)
 	defer tick.Stop()
 	for {
-		l.lane.enqueue(publication{channel: l.canary, payload: "1", at: time.Now()})
+		l.lanes[0].enqueue(publication{channel: l.canary, payload: "1", at: time.Now()})
 		select {
 		case <-ctx.Done():
 			return

@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // finder tells where the master is now. It may ask the network.
@@ -27,6 +29,16 @@ type master struct {
 
 func newMaster(find finder, network string, dial dialFunc, tls func(string) *tls.Config) *master {
 	return &master{find: find, network: network, dial: dial, tls: tls, conns: map[*masterConn]struct{}{}}
+}
+
+// clientOptions are those of a client of the library that leads to the master.
+func (m *master) clientOptions(o *Options, a *address) *redis.Options {
+	options := clientOptions(&a.options)
+	options.ClientName = "parley-" + o.Node
+	options.Addr = a.hosts[0] // for messages; master knows better
+	options.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) { return m.connect(ctx) }
+	options.TLSConfig = nil // connect sees to that
+	return options
 }
 
 // connect opens a connection to where the master is now.

@@ -65,7 +65,7 @@ func (c *keptCache) get(r relay.Retention) *kept {
 		return k
 	}
 	millis := func(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
-	k = &kept{length: strconv.FormatInt(r.Length, 10), age: millis(r.Age), headLife: millis(max(headLife, 2*r.Age))}
+	k = &kept{length: strconv.FormatInt(r.Length, 10), age: millis(r.Age + time.Second), headLife: millis(max(headLife, 2*r.Age))}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.all == nil {
@@ -108,13 +108,13 @@ type lane struct {
 	closed  error
 }
 
-func newLane(l *link, hearing *gate, replicas int, wait time.Duration) *lane {
+func newLane(l *link, replicas int, wait time.Duration) *lane {
 	command := "publish"
 	if l.sharded {
 		command = "spublish"
 	}
 	return &lane{client: l.pub, publish: l.publishScript(), command: command, replicas: replicas, waitMillis: wait.Milliseconds(),
-		metrics: l.metrics, master: l.master, hearing: hearing, flush: func() {}, wake: make(chan struct{}, 1)}
+		metrics: l.metrics, master: l.master, hearing: l.hearing, flush: func() {}, wake: make(chan struct{}, 1)}
 }
 
 // enqueue never blocks. p.at must be set.
@@ -390,7 +390,7 @@ func (b *Bus) Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t relay
 	if p.kept != nil {
 		p.stream, p.head = all[name:2*name], all[2*name:3*name]
 	}
-	l.lane.enqueue(p)
+	l.laneOf(m.Topic).enqueue(p)
 }
 
 // Publish implements relay.Publisher.

@@ -45,7 +45,7 @@ func TestPendingMessagesAreBounded(t *testing.T) {
 	if a.n != 1 || !errors.Is(a.err, relay.ErrOverloaded) {
 		t.Fatalf("one message too many: %d answers, the last %v", a.n, a.err)
 	}
-	b.links[0].lane.release(1, len(appendEnvelope(nil, &relay.Message{Time: time.Now()})))
+	b.links[0].lanes[0].release(1, len(appendEnvelope(nil, &relay.Message{Time: time.Now()})))
 	b.Enqueue(m, relay.Retention{}, &a, relay.Token{})
 	if a.n != 1 {
 		t.Errorf("there was room for one, and it was refused: %v", a.err)
@@ -65,18 +65,18 @@ func TestPendingBytesAreBounded(t *testing.T) {
 	var a lastAnswer
 	payload := strings.Repeat("x", 1<<20)
 	for range maxPendingBytes >> 20 {
-		b.links[0].lane.enqueue(publication{channel: "c", payload: payload, at: time.Now(), acker: &a})
+		b.links[0].lanes[0].enqueue(publication{channel: "c", payload: payload, at: time.Now(), acker: &a})
 	}
-	b.links[0].lane.enqueue(publication{channel: "c", at: time.Now(), acker: &a})
+	b.links[0].lanes[0].enqueue(publication{channel: "c", at: time.Now(), acker: &a})
 	if a.n != 0 {
 		t.Fatalf("refused below the bound: %v", a.err)
 	}
-	b.links[0].lane.enqueue(publication{channel: "c", payload: "x", at: time.Now(), acker: &a})
+	b.links[0].lanes[0].enqueue(publication{channel: "c", payload: "x", at: time.Now(), acker: &a})
 	if a.n != 1 || !errors.Is(a.err, relay.ErrOverloaded) {
 		t.Fatalf("one byte too many: %d answers, the last %v", a.n, a.err)
 	}
-	b.links[0].lane.release(1, 1)
-	b.links[0].lane.enqueue(publication{channel: "c", payload: "x", at: time.Now(), acker: &a})
+	b.links[0].lanes[0].release(1, 1)
+	b.links[0].lanes[0].enqueue(publication{channel: "c", payload: "x", at: time.Now(), acker: &a})
 	if a.n != 1 {
 		t.Errorf("there was room for one byte, and it was refused: %v", a.err)
 	}
@@ -119,8 +119,8 @@ func TestCloseWith(t *testing.T) {
 		b.Enqueue(relay.Message{Topic: "client/a"}, relay.Retention{}, w, relay.Token{})
 	}
 	var flushes atomic.Int64
-	b.links[0].lane.flush = func() { flushes.Add(1) }
-	b.links[0].lane.closeWith(relay.ErrClosed)
+	b.links[0].lanes[0].flush = func() { flushes.Add(1) }
+	b.links[0].lanes[0].closeWith(relay.ErrClosed)
 	if len(w) != 2 || flushes.Load() != 1 {
 		t.Errorf("%d answers and %d flushes, want 2 and 1", len(w), flushes.Load())
 	}
@@ -139,7 +139,7 @@ func TestCloseWith(t *testing.T) {
 func TestEnqueueAllocates(t *testing.T) {
 	b := idleBus(t)
 	a, m := new(lastAnswer), benchMessage()
-	b.links[0].lane.queue = make([]publication, 0, 2000)
+	b.links[0].lanes[0].queue = make([]publication, 0, 2000)
 	got := testing.AllocsPerRun(1000, func() { b.Enqueue(m, relay.Retention{}, a, relay.Token{}) })
 	if got > 1 {
 		t.Errorf("%v allocations a message, want 1", got)
@@ -168,14 +168,14 @@ func benchMessage() relay.Message {
 // holds the channel's name and the envelope.
 func BenchmarkEnqueue(b *testing.B) {
 	bus := idleBus(b)
-	bus.links[0].lane.queue = make([]publication, 0, maxPending)
+	bus.links[0].lanes[0].queue = make([]publication, 0, maxPending)
 	m := benchMessage()
 	b.ReportAllocs()
 	for b.Loop() {
 		bus.Enqueue(m, relay.Retention{}, nil, relay.Token{})
-		if len(bus.links[0].lane.queue) == cap(bus.links[0].lane.queue) {
-			bus.links[0].lane.release(len(bus.links[0].lane.queue), bus.links[0].lane.bytes)
-			bus.links[0].lane.queue = bus.links[0].lane.queue[:0]
+		if len(bus.links[0].lanes[0].queue) == cap(bus.links[0].lanes[0].queue) {
+			bus.links[0].lanes[0].release(len(bus.links[0].lanes[0].queue), bus.links[0].lanes[0].bytes)
+			bus.links[0].lanes[0].queue = bus.links[0].lanes[0].queue[:0]
 		}
 	}
 }

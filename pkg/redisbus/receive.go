@@ -104,7 +104,7 @@ func (l *link) receiveOnce(ctx context.Context, r relay.Receiver) error {
 // checkCanary tells whether the canary was heard lately. It cannot be as long as
 // the topics are being subscribed to again, since it waits with all publishes.
 func (l *link) checkCanary() error {
-	since, open := l.lane.hearing.since()
+	since, open := l.hearing.since()
 	if !open {
 		return nil
 	}

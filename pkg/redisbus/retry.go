@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,18 +57,11 @@ func askedAt(err error) string {
 // again opens what Redis has refused for the moment, to be sent once more, and
 // tells whether there is any. Not so a message after which one of the same topic
 // was accepted: it would come out of its order.
-func (l *lane) again(ctx context.Context, ps []publication) (any bool) {
-	var accepted map[string]bool
-	for i := range ps {
-		if any = any || refused(l.outcomes[i].err); any {
-			accepted = map[string]bool{}
-			break
-		}
-	}
-	if !any {
+func (l *lane) again(ctx context.Context, ps []publication) bool {
+	if !slices.ContainsFunc(l.outcomes, func(o outcome) bool { return refused(o.err) }) {
 		return false
 	}
-	any = false
+	accepted := map[string]bool{}
 	elsewhere := map[string][]int{}
 	forgotten, moved := false, false
 	for i := len(ps) - 1; i >= 0; i-- {
@@ -76,7 +70,7 @@ func (l *lane) again(ctx context.Context, ps []publication) (any bool) {
 		case o.err == nil:
 			accepted[ps[i].channel] = true
 		case refused(o.err) && !accepted[ps[i].channel]:
-			any, o.open = true, true
+			o.open = true
 			text := o.err.Error()
 			forgotten = forgotten || noScript(o.err)
 			moved = moved || !strings.HasPrefix(text, "ASK") && !strings.HasPrefix(text, "TRYAGAIN")
@@ -93,12 +87,7 @@ func (l *lane) again(ctx context.Context, ps []publication) (any bool) {
 	} else if moved {
 		_, _ = l.master.follow(ctx) // the same
 	}
-	for i := range l.outcomes {
-		if l.outcomes[i].open {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.outcomes, func(o outcome) bool { return o.open })
 }
 
 // sendElsewhere sends messages, given from the last to the first, to the master

@@ -74,8 +74,8 @@ type idleChannel struct {
 	since   time.Time
 }
 
-func newTable(l *link, hearing *gate) *table {
-	return &table{link: l, metrics: l.metrics, hearing: hearing, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}, leaving: map[string]int{}}
+func newTable(l *link) *table {
+	return &table{link: l, metrics: l.metrics, hearing: l.hearing, wake: make(chan struct{}, 1), closed: make(chan struct{}), topics: map[string]*subscription{}, leaving: map[string]int{}}
 }
 
 func (t *table) poke() {
