@@ -30,6 +30,9 @@ const (
 	// reconnectMin and reconnectMax bound the pause between two attempts.
 	reconnectMin = 25 * time.Millisecond
 	reconnectMax = 400 * time.Millisecond
+	// followMax is reconnectMax where another server may be the master at any
+	// moment, which is found out before each attempt.
+	followMax = 100 * time.Millisecond
 	// MaxWaitTimeout is the most that replicas may be waited for: what is left of
 	// publishTimeout is for the way to Redis and back.
 	MaxWaitTimeout = 1500 * time.Millisecond

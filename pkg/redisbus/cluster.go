@@ -17,7 +17,7 @@ import (
 const (
 	// mapAge is how old the map of the Cluster's slots may be when a link asks
 	// where its slot is: links that ask together share an answer.
-	mapAge = 250 * time.Millisecond
+	mapAge = 100 * time.Millisecond
 	// mapWitnesses is how many nodes are asked for it at a time. Of two that
 	// disagree, the one that knows the later owner of a slot is believed.
 	mapWitnesses = 5
@@ -120,6 +120,7 @@ func (c *cluster) ask(ctx context.Context) ([]owner, error) {
 		}
 		owners, nodes := parseNodes(a.text, a.addr)
 		all = append(all, owners...)
+		time.AfterFunc(askLonger, cancel) // which is called at the end in any case
 		known = append(known, nodes...)
 	}
 	if len(all) == 0 {

@@ -24,7 +24,10 @@ var errCanary = errors.New("the node does not hear itself")
 
 // receive keeps a subscriber connection until ctx ends.
 func (l *link) receive(ctx context.Context, r relay.Receiver) {
-	pause := time.Duration(reconnectMin)
+	pause, most := time.Duration(reconnectMin), reconnectMax
+	if l.moves {
+		most = followMax
+	}
 	for ctx.Err() == nil {
 		err := l.receiveOnce(ctx, r)
 		l.failure.Store(&err)
@@ -45,7 +48,7 @@ func (l *link) receive(ctx context.Context, r relay.Receiver) {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
-		pause = min(2*pause, reconnectMax)
+		pause = min(2*pause, most)
 	}
 }
 

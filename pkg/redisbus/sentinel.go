@@ -16,6 +16,9 @@ import (
 // the map of its slots.
 const askTimeout = 500 * time.Millisecond
 
+// askLonger is how much longer the others are waited for when one has answered.
+const askLonger = 100 * time.Millisecond
+
 // sentinels ask all Sentinels where the master is and believe the one that knows
 // the latest failover. The library's own failover client asks one of them, and
 // leaves subscriber connections on a master that was demoted and lives on.
@@ -69,6 +72,7 @@ func (s *sentinels) find(ctx context.Context) (string, error) {
 			errs = append(errs, a.err)
 		case best.addr == "" || a.epoch > best.epoch:
 			best = a
+			time.AfterFunc(askLonger, cancel) // which is called at the end in any case
 		}
 	}
 	if best.addr == "" {
