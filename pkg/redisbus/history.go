@@ -95,8 +95,23 @@ func followsOn(after relay.Position, p page, empty bool, head relay.ID) bool {
 	if known {
 		return before == after.ID
 	}
+	if traceless(after.ID, p, empty) {
+		return false
+	}
 	// Redis knows of nothing before the page, and would for headLife.
 	return time.Since(after.At) < coverage
+}
+
+// traceless tells whether Redis should still know of a place and does not: then keys
+// were deleted or evicted, and what came after the place with them.
+func traceless(place relay.ID, p page, empty bool) bool {
+	switch {
+	case place.IsZero():
+		return false
+	case empty: // by this node's clock, which may be wrong by an hour
+		return time.Since(time.UnixMilli(int64(place.Millis))) < headLife/2
+	}
+	return p.Messages[0].ID.Millis < place.Millis+uint64(headLife.Milliseconds())
 }
 
 // parseEntry reads an entry of a stream. One that is not readable (it is from a

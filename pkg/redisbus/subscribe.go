@@ -350,11 +350,11 @@ func (t *table) findPlaces(ctx context.Context, channels []string) error {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		// A slot that is being moved: not placed, the first message is taken as it comes.
-		if !refused(err) {
-			return err
-		}
+	// What Redis refuses (a slot is being moved, a key is of a wrong type) concerns one
+	// topic: it is not placed, and its first message is taken as it comes.
+	var refusal redis.Error
+	if err != nil && !errors.As(err, &refusal) {
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
