@@ -64,7 +64,7 @@ func (h history) succeeds(by holder, waits, moved bool) bool {
 		return false
 	case h.run == by.run:
 		return true
-	case h.node != by.node && moved:
+	case h.node != by.node && moved && h.replication != by.before:
 		return true
 	}
 	// A promoted replica: what counted, it had.

@@ -1,11 +1,8 @@
 package redisbus
 
 import (
-	"context"
 	"slices"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"parley/pkg/relay"
 )
@@ -25,6 +22,9 @@ const (
 	// maxRereads is how often a history is read again because what came since does
 	// not follow it. After that it is a gap.
 	maxRereads = 3
+	// maxFailures is how often a history is read that Redis refuses to give, for good
+	// as it seems: a key of another kind, or one without permission. It is a gap then.
+	maxFailures = 20
 )
 
 // stamp tells a message of a topic from all others. The place alone does not: a
@@ -35,6 +35,20 @@ type stamp struct {
 }
 
 func stampOf(m *relay.Message) stamp { return stamp{m.ID, m.Time.UnixNano()} }
+
+// overtaken tells whether a message that comes through the connection was dispatched
+// from the history already, which has the given ones, or is older than those: then it
+// was trimmed before it could be read, and is in a gap that was told. That is only
+// known of a message of the same history. rest are those that may still come.
+func overtaken(m *relay.Message, dispatched []stamp, same bool) (rest []stamp, yes bool) {
+	if len(dispatched) == 0 {
+		return nil, false
+	}
+	if at := slices.Index(dispatched, stampOf(m)); at >= 0 {
+		return dispatched[at+1:], true // those before it do not come any more either
+	}
+	return dispatched, same && m.ID.Compare(dispatched[0].id) < 0
+}
 
 // heldMessage is a message that came while its topic's history was being read.
 type heldMessage struct {
@@ -54,6 +68,7 @@ type healing struct {
 	late      bool      // nobody has messages accepted elsewhere any more
 	again     bool      // the connection was lost meanwhile: what was read may end too early
 	filled    bool      // something was read that would have been missed
+	failures  int       // to read it, for which the connection is not to blame
 	gap       bool      // it has one, and the receiver was told
 	rereads   int
 }
@@ -90,10 +105,12 @@ func (t *table) admit(channel string, m *relay.Message, prev relay.ID) verdict {
 		}
 		return withheld
 	case s.ahead != nil:
-		if at := slices.Index(s.ahead, stampOf(m)); at >= 0 {
-			if s.ahead = s.ahead[at+1:]; len(s.ahead) == 0 {
-				s.ahead = nil
-			}
+		// The first message of a history has none before it.
+		rest, yes := overtaken(m, s.ahead, !prev.IsZero())
+		if s.ahead = rest; len(rest) == 0 {
+			s.ahead = nil
+		}
+		if yes {
 			return withheld
 		}
 	}
@@ -101,7 +118,7 @@ func (t *table) admit(channel string, m *relay.Message, prev relay.ID) verdict {
 		s.place, s.placed, s.ahead = m.ID, true, nil
 		return admitted
 	}
-	s.healing = &healing{since: time.Now()}
+	s.healing = &healing{since: time.Now(), delivered: s.ahead}
 	s.healing.hold(m, prev)
 	return holed
 }
@@ -126,7 +143,8 @@ func (t *table) heal(channel string, topic relay.Topic) (begun, kept bool) {
 }
 
 // healOutdated begins to heal the topics whose place is of another history than the
-// one that Redis holds, and returns their channels.
+// one that Redis holds, and returns their channels. Only for the receiver: a topic
+// that is healed is the healer's to dispatch.
 func (t *table) healOutdated() (channels []string) {
 	epoch := t.link.epoch.Load()
 	t.mu.Lock()
@@ -143,7 +161,7 @@ func (t *table) healOutdated() (channels []string) {
 		if s.place.IsZero() && !t.keeps(topic) {
 			continue
 		}
-		s.healing = &healing{since: time.Now(), late: true}
+		s.healing = &healing{since: time.Now(), delivered: s.ahead, late: true}
 		channels = append(channels, channel)
 	}
 	return channels
@@ -162,190 +180,6 @@ func (t *table) wants(channel string) bool {
 	return true
 }
 
-// healer reads the histories of topics with holes. It is a queue and one
-// goroutine, so that the receiver never waits for it, and no topic for another.
-type healer struct {
-	link  *link
-	wake  chan struct{}
-	queue []string // channels; guarded by table.mu
-}
-
-func newHealer(l *link) *healer { return &healer{link: l, wake: make(chan struct{}, 1)} }
-
-// add queues a topic whose healing has begun. It never blocks.
-func (h *healer) add(channels ...string) {
-	h.link.table.mu.Lock()
-	h.queue = append(h.queue, channels...)
-	h.link.table.mu.Unlock()
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (h *healer) run(ctx context.Context, r relay.Receiver) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-h.wake:
-		}
-		for ctx.Err() == nil {
-			failed := h.round(ctx, r)
-			if failed == nil {
-				break
-			}
-			if len(failed) > 0 {
-				if !sleep(ctx, healPause) {
-					return
-				}
-				h.add(failed...)
-			}
-		}
-	}
-}
-
-// reading is a topic whose history is being read.
-type reading struct {
-	channel string
-	topic   relay.Topic
-	after   relay.Position
-	cmd     *redis.Cmd
-}
-
-// round reads a page of each of some topics. It returns those that could not be
-// read, nil when there was nothing to do.
-func (h *healer) round(ctx context.Context, r relay.Receiver) (failed []string) {
-	l := h.link
-	var batch []reading
-	l.table.mu.Lock()
-	for len(h.queue) > 0 && len(batch) < healBatch {
-		channel := h.queue[0]
-		h.queue = h.queue[1:]
-		s := l.table.topics[channel]
-		if s == nil || s.healing == nil || s.healing.reading {
-			continue
-		}
-		s.healing.reading, s.healing.again = true, false
-		topic, _ := l.keys.topic(channel)
-		after := s.position()
-		after.At = s.healing.since
-		batch = append(batch, reading{channel: channel, topic: topic, after: after})
-	}
-	if len(h.queue) == 0 {
-		h.queue = nil
-	}
-	l.table.mu.Unlock()
-	if len(batch) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	_, _ = l.ask.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		for i := range batch {
-			batch[i].cmd = l.read(ctx, p, batch[i].topic, batch[i].after.ID, healPage)
-		}
-		return nil
-	})
-	failed = []string{}
-	var unread []string
-	forgotten := false
-	for _, b := range batch {
-		page, err := l.page(b.topic, b.after, healPage, b.cmd)
-		if err != nil {
-			failed = append(failed, b.channel)
-			forgotten = forgotten || noScript(err)
-			l.log.Debug("history could not be read, trying again", "topic", b.topic, "error", err)
-			continue
-		}
-		if h.deliver(r, b.channel, b.topic, &page) {
-			unread = append(unread, b.channel)
-		}
-	}
-	r.Flush()
-	if forgotten {
-		_ = l.ask.ScriptLoad(ctx, readScript.source).Err() // if it fails, so does what comes next
-	}
-	l.table.mu.Lock()
-	for _, channel := range append(unread, failed...) {
-		if s := l.table.topics[channel]; s != nil && s.healing != nil {
-			s.healing.reading = false
-		}
-	}
-	l.table.mu.Unlock()
-	if len(unread) > 0 {
-		h.add(unread...)
-	}
-	return failed
-}
-
-// deliver dispatches a page and, when it is the last, what was held meanwhile. It
-// returns true when there is more to read.
-func (h *healer) deliver(r relay.Receiver, channel string, topic relay.Topic, p *page) (more bool) {
-	l := h.link
-	t := l.table
-	t.mu.Lock()
-	s := t.topics[channel]
-	if s == nil || s.healing == nil {
-		t.mu.Unlock()
-		return false
-	}
-	heal := s.healing
-	epoch := p.Position.Epoch
-	gap := !p.Complete && !heal.gap
-	if epoch != s.history && l.moves && !heal.late && l.renewed.Load() != 0 {
-		// What the old master still accepts from other nodes cannot be seen:
-		// healOutdated tells of it, if only of that when nothing else is missing.
-		gap, epoch = gap && !p.follows, s.history
-	}
-	heal.gap = heal.gap || gap
-	t.mu.Unlock()
-	if gap {
-		l.gap(r, topic, relay.Position{Epoch: epoch, ID: p.before, At: p.Position.At})
-	}
-	for i := range p.Messages {
-		r.Dispatch(p.Messages[i])
-	}
-	for first := true; ; first = false {
-		t.mu.Lock()
-		if first {
-			for i := range p.Messages {
-				heal.delivered = append(heal.delivered, stampOf(&p.Messages[i]))
-			}
-			s.place, s.placed, s.history = p.Position.ID, true, epoch
-			heal.filled = heal.filled || len(p.Messages) > 0
-			if p.More || heal.overflow || heal.again {
-				heal.overflow = false
-				t.mu.Unlock()
-				return true
-			}
-		}
-		ready, more, gap := s.follow()
-		if len(ready) == 0 && !more && !gap {
-			s.ahead, s.healing = heal.delivered, nil
-			if len(heal.delivered) == 0 {
-				s.ahead = nil
-			}
-			if heal.filled && !heal.gap {
-				l.metrics.gaps.WithLabelValues("true").Inc()
-			}
-			t.mu.Unlock()
-			return false
-		}
-		position := s.position()
-		t.mu.Unlock()
-		if gap {
-			l.gap(r, topic, position)
-		}
-		for i := range ready {
-			r.Dispatch(ready[i])
-		}
-		if more {
-			return true
-		}
-	}
-}
-
 // follow takes from what was held what comes next: messages to be dispatched, or
 // a gap to be told before them. more means that the history has to be read again
 // first. It is called with table.mu held.
@@ -353,9 +187,8 @@ func (s *subscription) follow() (ready []relay.Message, more, gap bool) {
 	h := s.healing
 	for len(h.held) > 0 {
 		m := &h.held[0]
-		if at := slices.Index(h.delivered, stampOf(&m.Message)); at >= 0 {
-			h.delivered = h.delivered[at+1:] // those before it do not come any more either
-		} else {
+		rest, yes := overtaken(&m.Message, h.delivered, true)
+		if h.delivered = rest; !yes {
 			if m.prev != s.place {
 				if len(ready) > 0 {
 					return ready, false, false
@@ -381,11 +214,4 @@ func (s *subscription) follow() (ready []relay.Message, more, gap bool) {
 		return ready, true, gap
 	}
 	return ready, false, gap
-}
-
-// gap tells the receiver of one.
-func (l *link) gap(r relay.Receiver, topic relay.Topic, p relay.Position) {
-	l.metrics.gaps.WithLabelValues("false").Inc()
-	l.log.Info("messages of a topic may be missing", "topic", topic)
-	r.Gap(topic, p)
 }

@@ -55,11 +55,12 @@ type link struct {
 	failure   atomic.Pointer[error] // of the last attempt to connect
 	attached  chan struct{}         // a subscriber connection was made: sing at once
 	epoch     atomic.Uint64         // of the history that Redis holds; 0: not known yet
+	outdated  atomic.Bool           // the receiver is to have outdated topics healed
 	former    atomic.Uint64         // epoch, before it changed
 	renewed   atomic.Int64          // when epoch changed, ns since started; 0: what came of it is done
 
 	// Owned by the receiver.
-	complained time.Time // about an unreadable message
+	complained time.Time // about a message that is not as it should be
 }
 
 func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
@@ -200,7 +201,7 @@ func (l *link) watch(ctx context.Context) {
 		}
 		if at := l.renewed.Load(); at != 0 && time.Since(l.started)-time.Duration(at) >= lateness {
 			l.renewed.CompareAndSwap(at, 0)
-			l.healer.add(l.table.healOutdated()...)
+			l.outdated.Store(true)
 		}
 		limited, cancel := context.WithTimeout(ctx, canaryInterval)
 		moved, err := l.master.follow(limited)

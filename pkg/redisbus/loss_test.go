@@ -205,6 +205,25 @@ func TestUnreadableHistory(t *testing.T) {
 	k.heard(t, "0", "gap", "1", "2")
 }
 
+// A history that Redis gives to nobody is a gap, and the topic goes on; so do the
+// others.
+func TestHistoryOutOfReach(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	c := admin(t, r)
+	k := newKeptTopic(t, r)
+	k.publish(t, "0")
+	k.heard(t, "0")
+	if err := c.Do(t.Context(), "acl", "setuser", "default", "-xrange").Err(); err != nil {
+		t.Fatal(err)
+	}
+	killSubscribers(t, c)
+	k.heard(t, "0", "gap")
+	k.publish(t, "1")
+	k.publish(t, "2")
+	k.heard(t, "0", "gap", "1", "2")
+}
+
 // Replicas that are not there are an error for the sender.
 func TestTooFewReplicas(t *testing.T) {
 	relaytest.NoLeaks(t)

@@ -98,6 +98,9 @@ func (l *link) receiveOnce(ctx context.Context, r relay.Receiver) error {
 				return err
 			}
 		}
+		if l.outdated.Load() && l.outdated.CompareAndSwap(true, false) {
+			l.healer.add(l.table.healOutdated()...)
+		}
 		if n%flushEvery == 0 {
 			r.Flush()
 		}
@@ -180,6 +183,10 @@ func (l *link) message(v *redis.Message, r relay.Receiver) {
 		return
 	}
 	if m.ID.IsZero() {
+		if l.table.keeps(topic) && time.Since(l.complained) >= complainEvery {
+			l.complained = time.Now()
+			l.log.Warn("another node does not keep a message that is to be kept: set --direct-retention alike on all nodes", "topic", topic)
+		}
 		r.Dispatch(m)
 		return
 	}

@@ -74,14 +74,22 @@ func (l *lane) again(ctx context.Context, ps []publication) bool {
 			text := o.err.Error()
 			forgotten = forgotten || noScript(o.err)
 			moved = moved || !strings.HasPrefix(text, "ASK") && !strings.HasPrefix(text, "TRYAGAIN")
-			if addr := askedAt(o.err); addr != "" {
+		}
+	}
+	waits := map[string]bool{} // channels with a message that cannot be sent elsewhere
+	for i := range ps {
+		if o := &l.outcomes[i]; o.open {
+			if addr := askedAt(o.err); addr != "" && !waits[ps[i].channel] {
 				elsewhere[addr] = append(elsewhere[addr], i)
+			} else {
+				waits[ps[i].channel] = true
 			}
 		}
 	}
 	for addr, at := range elsewhere {
 		l.sendElsewhere(ctx, addr, ps, at)
 	}
+	l.dropOvertaken(ps)
 	if forgotten {
 		_ = l.client.ScriptLoad(ctx, l.publish.source).Err() // if it fails, so does what comes next
 	} else if moved {
@@ -90,8 +98,20 @@ func (l *lane) again(ctx context.Context, ps []publication) bool {
 	return slices.ContainsFunc(l.outcomes, func(o outcome) bool { return o.open })
 }
 
-// sendElsewhere sends messages, given from the last to the first, to the master
-// that their slot is being moved to.
+// dropOvertaken closes what is open though a later message of its topic was accepted.
+func (l *lane) dropOvertaken(ps []publication) {
+	accepted := map[string]bool{}
+	for i := len(ps) - 1; i >= 0; i-- {
+		o := &l.outcomes[i]
+		if o.err == nil {
+			accepted[ps[i].channel] = true
+		} else if accepted[ps[i].channel] {
+			o.open = false
+		}
+	}
+}
+
+// sendElsewhere sends messages to the master that their slot is being moved to.
 func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication, at []int) {
 	c := l.others[addr]
 	if c == nil {
@@ -103,9 +123,9 @@ func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication,
 	}
 	pipe := c.Pipeline()
 	_ = pipe.ScriptLoad(ctx, l.publish.source)
-	for k := len(at) - 1; k >= 0; k-- {
+	for _, i := range at {
 		_ = pipe.Do(ctx, "asking")
-		_ = pipe.Process(ctx, l.cmd(at[k], &ps[at[k]]))
+		_ = pipe.Process(ctx, l.cmd(i, &ps[i]))
 	}
 	var wait *redis.IntCmd
 	if l.replicas > 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,12 +20,20 @@ const askTimeout = 500 * time.Millisecond
 // askLonger is how much longer the others are waited for when one has answered.
 const askLonger = 100 * time.Millisecond
 
+// epochMemory is for how long no Sentinel is believed that knows of fewer failovers
+// than others did, who may just not answer in time. After that the others have gone.
+const epochMemory = 10 * time.Second
+
 // sentinels ask all Sentinels where the master is and believe the one that knows
 // the latest failover. The library's own failover client asks one of them, and
 // leaves subscriber connections on a master that was demoted and lives on.
 type sentinels struct {
 	name    string
 	clients []*redis.Client
+
+	mu    sync.Mutex
+	epoch uint64    // of the latest failover that was heard of
+	heard time.Time // when it was heard of last
 }
 
 func newSentinels(a *address, dial dialFunc) *sentinels {
@@ -78,6 +87,12 @@ func (s *sentinels) find(ctx context.Context) (string, error) {
 	if best.addr == "" {
 		return "", fmt.Errorf("no Sentinel names the master %q: %w", s.name, errors.Join(errs...))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if best.epoch < s.epoch && time.Since(s.heard) < epochMemory {
+		return "", fmt.Errorf("only Sentinels that have missed a failover name the master %q", s.name)
+	}
+	s.epoch, s.heard = best.epoch, time.Now()
 	return best.addr, nil
 }
 

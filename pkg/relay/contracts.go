@@ -9,8 +9,9 @@ type Token [16]byte
 // Acker hears how the publishing of a message ended.
 type Acker interface {
 	// Published is called exactly once for each message given to Enqueue: for
-	// those that were sent, in the order in which they were given; for one that
-	// is refused at once (ErrOverloaded, ErrClosed), before Enqueue returns. A
+	// those that were sent, in the order in which they were given for one topic
+	// (for two topics it may be called at the same time); for one that is refused
+	// at once (ErrOverloaded, ErrClosed), before Enqueue returns. A
 	// nil error means that Redis has accepted the message; any other wraps an
 	// error of this package, and then it is not known whether the message went
 	// out. It must not wait for a client.
