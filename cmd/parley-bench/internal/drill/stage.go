@@ -56,11 +56,8 @@ type stage struct {
 	crowd   *crowd.Crowd      // the one that faults are measured by
 	crowds  []*crowd.Crowd    // all that are there
 	retired []*crowd.Crowd    // those that were, and are closed
-	// twoMasters tells that for some time two masters take messages, so that
-	// what is lost then can not be told; the drill judges the rest of the time.
-	twoMasters bool
-	closers    []func()
-	said       string // last
+	closers []func()
+	said    string // last
 }
 
 // textSize is the length of an ordinary message.
@@ -365,11 +362,7 @@ func (s *stage) finish(ctx context.Context) error {
 		}
 	}
 	r.check(t.Delivered > 0, "messages delivered", fmt.Sprint(t.Delivered), "some")
-	if s.twoMasters {
-		r.tell("lost silently while there were two masters", "%d", t.Lost)
-	} else {
-		r.none("lost silently", t.Lost)
-	}
+	r.none("lost silently", t.Lost)
 	r.none(`lost though told "recovered"`, t.FalselyRecovered)
 	r.none("delivered twice", t.Duplicated)
 	r.none("out of order", t.Reordered)
