@@ -85,8 +85,22 @@ func TestSince(t *testing.T) {
 		{"newer", placeID(relay.ID{Millis: 9000}, time.Now()), relay.Position{Epoch: 3, ID: relay.ID{Millis: 9000}, At: time.UnixMilli(6000)}},
 		{"hashed", placeID(relay.ID{Seq: math.MaxUint64}, time.Now()), token},
 	} {
-		if got := since(token, c.last); got.Epoch != c.want.Epoch || got.ID != c.want.ID || !got.At.Equal(c.want.At) {
+		if got := since(token, tokenTime, c.last); got.Epoch != c.want.Epoch || got.ID != c.want.ID || !got.At.Equal(c.want.At) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+}
+
+// Beside a token that came when its history had no message yet, a message from
+// before is of a history that is lost.
+func TestSinceOfALostHistory(t *testing.T) {
+	token := relay.Position{Epoch: 3, At: time.UnixMilli(6000)}
+	issued := time.UnixMilli(7000)
+	before, after := relay.ID{Millis: 6999}, relay.ID{Millis: 7000}
+	if got := since(token, issued, placeID(before, time.Now())); got != token {
+		t.Errorf("a message from before the token: %v, want %v", got, token)
+	}
+	if got := since(token, issued, placeID(after, time.Now())); got.ID != after {
+		t.Errorf("a message from after the token: %v, want %v", got.ID, after)
 	}
 }

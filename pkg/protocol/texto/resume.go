@@ -40,13 +40,13 @@ func (s *Server) readTicket(q url.Values) (t *ticket, ok bool) {
 	if token == "" {
 		return nil, true
 	}
-	client, from, ok := s.keys.parse(token, time.Now())
+	client, from, issued, ok := s.keys.parse(token, time.Now())
 	if !ok {
 		return nil, false
 	}
 	if last := q.Get("last"); len(last) == uuidLength {
 		if id, err := uuid.Parse(last); err == nil {
-			from = since(from, id)
+			from = since(from, issued, id)
 		}
 	}
 	return &ticket{client, from}, true
@@ -54,14 +54,18 @@ func (s *Server) readTicket(q url.Values) (t *ticket, ok bool) {
 
 // since is the position of a client that holds a token of the given one and names
 // the last message that it has. An id that holds no place does not count.
-func since(p relay.Position, last uuid.UUID) relay.Position {
+func since(p relay.Position, issued time.Time, last uuid.UUID) relay.Position {
 	at, ok := placeOf(last)
 	if !ok || at == p.ID {
 		return p
 	}
+	sent := time.UnixMilli(int64(at.Millis))
+	if p.ID.IsZero() && sent.Before(issued) {
+		return p // last is of a history that was lost before the token came
+	}
 	// Whichever of the two is newer, nothing newer than last was there at the
 	// earlier one of their moments.
-	if sent := time.UnixMilli(int64(at.Millis)); sent.Before(p.At) {
+	if sent.Before(p.At) {
 		p.At = sent
 	}
 	p.ID = at

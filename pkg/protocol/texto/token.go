@@ -23,7 +23,7 @@ const (
 
 // The form of a token: version, client id, epoch, milliseconds and sequence number
 // of the place, the moment of the position in Unix milliseconds, the moment of
-// issue in Unix seconds, all big-endian; then the signature. It is written in
+// issue in Unix milliseconds, all big-endian; then the signature. It is written in
 // base64 for URLs, without padding.
 const (
 	tokenVersion   = 1
@@ -68,26 +68,27 @@ func (k keys) appendToken(b []byte, client uuid.UUID, p relay.Position, now time
 	t = binary.BigEndian.AppendUint64(t, p.ID.Millis)
 	t = binary.BigEndian.AppendUint64(t, p.ID.Seq)
 	t = binary.BigEndian.AppendUint64(t, uint64(millisOf(p.At)))
-	t = binary.BigEndian.AppendUint64(t, uint64(now.Unix()))
+	t = binary.BigEndian.AppendUint64(t, uint64(now.UnixMilli()))
 	t = append(t, sign(k[0], t)...)
 	return tokenEncoding.AppendEncode(b, t)
 }
 
 // parse reads a token; false when it is forged, malformed, or not of the last
 // tokenLife.
-func (k keys) parse(token string, now time.Time) (client uuid.UUID, p relay.Position, ok bool) {
+func (k keys) parse(token string, now time.Time) (client uuid.UUID, p relay.Position, issued time.Time, ok bool) {
 	if len(token) != tokenLength {
-		return client, p, false
+		return client, p, issued, false
 	}
 	raw, err := tokenEncoding.DecodeString(token)
 	if err != nil || len(raw) != tokenBytes || raw[0] != tokenVersion || !k.verify(raw) {
-		return client, p, false
+		return client, p, issued, false
 	}
 	copy(client[:], raw[1:])
 	number := func(i int) uint64 { return binary.BigEndian.Uint64(raw[1+16+8*i:]) }
 	p = relay.Position{Epoch: number(0), ID: relay.ID{Millis: number(1), Seq: number(2)}, At: timeOf(int64(number(3)))}
-	age := now.Sub(time.Unix(int64(number(4)), 0))
-	return client, p, age <= tokenLife && age >= -tokenSkew
+	issued = time.UnixMilli(int64(number(4)))
+	age := now.Sub(issued)
+	return client, p, issued, age <= tokenLife && age >= -tokenSkew
 }
 
 // verify takes the same time for every signature that is wrong.

@@ -30,8 +30,8 @@ func TestTokenRoundTrip(t *testing.T) {
 		if len(token) != tokenLength || strings.Trim(token, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
 			t.Errorf("%q: not %d characters that need no escaping", token, tokenLength)
 		}
-		client, got, ok := k.parse(token, tokenTime)
-		if !ok || client != tokenClient || got.Epoch != p.Epoch || got.ID != p.ID || !got.At.Equal(p.At) {
+		client, got, issued, ok := k.parse(token, tokenTime)
+		if !ok || client != tokenClient || !issued.Equal(tokenTime) || got.Epoch != p.Epoch || got.ID != p.ID || !got.At.Equal(p.At) {
 			t.Errorf("%v of %v, %v, want %v of %v", got, client, ok, p, tokenClient)
 		}
 	}
@@ -49,11 +49,11 @@ func TestTokenLife(t *testing.T) {
 		{tokenLife, true}, {tokenLife + time.Second, false}, {10 * tokenLife, false},
 		{-tokenSkew, true}, {-tokenSkew - time.Second, false},
 	} {
-		if _, _, ok := k.parse(token, tokenTime.Add(c.after)); ok != c.ok {
+		if _, _, _, ok := k.parse(token, tokenTime.Add(c.after)); ok != c.ok {
 			t.Errorf("accepted %s after its issue: %v, want %v", c.after, ok, c.ok)
 		}
 	}
-	if _, _, ok := k.parse(token, time.Time{}); ok {
+	if _, _, _, ok := k.parse(token, time.Time{}); ok {
 		t.Error("accepted by a clock that was never set")
 	}
 }
@@ -76,7 +76,7 @@ func TestTokenRotation(t *testing.T) {
 		{"new, after", token(during), after, true},
 		{"new, before", token(during), before, false},
 	} {
-		if _, _, ok := c.reader.parse(c.token, tokenTime); ok != c.ok {
+		if _, _, _, ok := c.reader.parse(c.token, tokenTime); ok != c.ok {
 			t.Errorf("%s: accepted %v, want %v", c.name, ok, c.ok)
 		}
 	}
@@ -103,7 +103,7 @@ func TestTokenForged(t *testing.T) {
 	forged = append(forged, "", "x", token[1:], token[:len(token)-1], token+"A", token+"=", " "+token[1:], token[:len(token)-1]+"\n",
 		strings.Repeat("A", tokenLength), strings.Repeat("A", 1<<20), token[:len(token)-1]+string(token[len(token)-1]+1))
 	for _, f := range forged {
-		if _, _, ok := k.parse(f, tokenTime); ok {
+		if _, _, _, ok := k.parse(f, tokenTime); ok {
 			t.Errorf("accepted: %.200q", f)
 		}
 	}
@@ -117,7 +117,7 @@ func FuzzToken(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		client, p, ok := k.parse(token, tokenTime)
+		client, p, _, ok := k.parse(token, tokenTime)
 		if ok != (token == issued) {
 			t.Errorf("%q: accepted %v", token, ok)
 		}
