@@ -24,11 +24,42 @@ fff 10.0.0.6:7005@17005 handshake - 0 0 0 connected
 }
 
 func TestParseHolder(t *testing.T) {
-	got := parseHolder("# Server\r\nrun_id:abc\r\n# Replication\r\nrole:slave\r\nmaster_replid:def\r\nmaster_replid2:000\r\n")
-	if want := (holder{run: "abc", replication: "def", before: "000", replica: true}); got != want {
+	got := parseHolder("# Server\r\nrun_id:abc\r\n# Replication\r\nrole:slave\r\nconnected_slaves:2\r\nmaster_replid:def\r\nmaster_replid2:000\r\n")
+	if want := (holder{run: "abc", replicas: "2", replication: "def", before: "000", replica: true}); got != want {
 		t.Errorf("got %+v", got)
 	}
 	if parseHolder("role:master\r\n").replica {
 		t.Error("a master is taken for a replica")
+	}
+}
+
+// When a server that holds what another one held has all of it.
+func TestSucceeds(t *testing.T) {
+	before := history{7, holder{run: "r1", replication: "p1", node: "n1", replicas: "2"}}
+	if got := parseHistory(before.text()); got != before {
+		t.Errorf("%q is read as %+v", before.text(), got)
+	}
+	promoted := holder{run: "r2", replication: "p2", before: "p1", node: "n2"}
+	for _, c := range []struct {
+		name  string
+		h     history
+		by    holder
+		waits int
+		moved bool
+		want  bool
+	}{
+		{"nothing is known", history{}, promoted, 2, false, false},
+		{"the same process, with another replica", before, holder{run: "r1", replication: "p9", node: "n1"}, 0, false, true},
+		{"restarted", before, holder{run: "r2", replication: "p2", node: "n1"}, 2, false, false},
+		{"promoted, nobody waited", before, promoted, 0, false, false},
+		{"promoted, one of two had it", before, promoted, 1, false, false},
+		{"promoted, both had it", before, promoted, 2, false, true},
+		{"promoted from another", before, holder{run: "r2", before: "p0", node: "n2"}, 2, false, false},
+		{"the slot was moved", before, holder{run: "r2", replication: "p2", node: "n2"}, 0, true, true},
+		{"promoted, though it looks as if the slot was moved", before, promoted, 0, true, false},
+	} {
+		if got := c.h.succeeds(c.by, c.waits, c.moved); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }

@@ -28,6 +28,7 @@ type holder struct {
 	run         string // changes at each start
 	replication string // changes when a replica becomes a master
 	node        string // in a Cluster; stays the same over a restart
+	replicas    string // how many it has
 	before      string // what replication was when it was a replica; not kept
 	replica     bool   // not kept
 }
@@ -40,25 +41,26 @@ type history struct {
 
 // text is how a history stands in Redis.
 func (h history) text() string {
-	return strings.Join([]string{strconv.FormatUint(h.epoch, 10), h.run, h.replication, h.node}, " ")
+	return strings.Join([]string{strconv.FormatUint(h.epoch, 10), h.run, h.replication, h.node, h.replicas}, " ")
 }
 
 // parseHistory is the inverse of text; the zero history stands for anything else.
 func parseHistory(s string) (h history) {
 	f := strings.Split(s, " ")
-	if len(f) != 4 {
+	if len(f) != 5 {
 		return h
 	}
 	epoch, err := strconv.ParseUint(f[0], 10, 64)
 	if err != nil {
 		return h
 	}
-	return history{epoch, holder{run: f[1], replication: f[2], node: f[3]}}
+	return history{epoch, holder{run: f[1], replication: f[2], node: f[3], replicas: f[4]}}
 }
 
 // succeeds tells whether a server that holds what h's holder had has all of it.
-// moved means that the slot was moved to it, key by key.
-func (h history) succeeds(by holder, waits, moved bool) bool {
+// waits is how many replicas must have a message before it counts; moved means that
+// the slot was moved to it, key by key.
+func (h history) succeeds(by holder, waits int, moved bool) bool {
 	switch {
 	case h.epoch == 0:
 		return false
@@ -67,8 +69,10 @@ func (h history) succeeds(by holder, waits, moved bool) bool {
 	case h.node != by.node && moved && h.replication != by.before:
 		return true
 	}
-	// A promoted replica: what counted, it had.
-	return waits && h.replication != "" && h.replication == by.before
+	// A promoted replica: what counted, it had, if all had it. (Sentinel prefers the
+	// one that has most, as far as it has heard in the last seconds.)
+	replicas, err := strconv.Atoi(h.replicas)
+	return err == nil && waits > 0 && waits >= replicas && h.replication != "" && h.replication == by.before
 }
 
 // greet is called for each new connection but the subscriber's: it leads to a
@@ -199,6 +203,8 @@ func parseHolder(info string) (s holder) {
 			s.replication = value
 		case "master_replid2":
 			s.before = value
+		case "connected_slaves":
+			s.replicas = value
 		case "role":
 			s.replica = value == "slave"
 		}

@@ -37,7 +37,7 @@ type link struct {
 	keys    keyspace
 	sharded bool // sharded pub/sub
 	moves   bool // the master may be another server later
-	waits   bool // messages count when replicas have them
+	waits   int  // replicas that must have a message before it counts
 	canary  string
 	master  *master
 	pub     *redis.Client // for the lane
@@ -64,7 +64,7 @@ type link struct {
 }
 
 func newLink(b *Bus, o *Options, a *address, k keyspace, find finder) *link {
-	l := &link{log: b.log, metrics: b.metrics, node: o.Node, keys: k, sharded: a.mode == modeCluster, moves: a.mode != modeSingle, waits: o.WaitReplicas > 0,
+	l := &link{log: b.log, metrics: b.metrics, node: o.Node, keys: k, sharded: a.mode == modeCluster, moves: a.mode != modeSingle, waits: o.WaitReplicas,
 		canary: k.canary(o.Node), started: time.Now(), attached: make(chan struct{}, 1)}
 	network := a.options.Network
 	l.master = newMaster(find, network, o.dial, a.tlsFor)
