@@ -40,6 +40,11 @@ type Sentinel struct {
 	quorum    int
 }
 
+// infoPeriod is how often the Sentinels ask the servers for how much they have
+// received. They do each ten seconds by themselves, and may then promote a replica
+// that lacks what another one has acknowledged.
+const infoPeriod = 500 * time.Millisecond
+
 // StartSentinel runs them. It returns when the replicas are in sync and the
 // Sentinels know all servers and each other. End them with Close.
 func StartSentinel(ctx context.Context, o SentinelOptions) (_ *Sentinel, err error) {
@@ -76,6 +81,10 @@ func StartSentinel(ctx context.Context, o SentinelOptions) (_ *Sentinel, err err
 			return s, err
 		}
 		s.Sentinels = append(s.Sentinels, sentinel)
+		err = sentinel.Client().Do(ctx, "SENTINEL", "DEBUG", "INFO-PERIOD", infoPeriod.Milliseconds()).Err()
+		if err != nil {
+			return s, fmt.Errorf("sentinel debug info-period: %w", err)
+		}
 	}
 	return s, s.WaitReady(ctx)
 }
