@@ -2,6 +2,8 @@ package texto
 
 import (
 	"github.com/google/uuid"
+
+	"parley/pkg/jsonscan"
 )
 
 // Error codes of the wire.
@@ -56,12 +58,12 @@ type request struct {
 // decode reads a frame. On a problem the request's id is set as far as the
 // answer is to bear it.
 func decode(frame []byte) (r request, p *problem) {
-	if !validText(frame) {
+	if !jsonscan.Valid(frame) {
 		return request{}, notJSON
 	}
-	s := scanner{b: frame}
-	if s.peek() != '{' {
-		if _, err := s.value(0); err != nil || !s.end() {
+	s := jsonscan.New(frame)
+	if s.Peek() != '{' {
+		if _, err := s.Value(0); err != nil || !s.End() {
 			return request{}, notJSON
 		}
 		return request{}, notMessage
@@ -69,11 +71,11 @@ func decode(frame []byte) (r request, p *problem) {
 	var kindName []byte
 	var data payload
 	fits := true // the fields have the types of the schema
-	err := s.members(func(key []byte) error {
+	err := s.Members(func(key []byte) error {
 		if string(key) == "data" {
 			return data.decode(&s)
 		}
-		v, err := s.value(1)
+		v, err := s.Value(1)
 		if err != nil {
 			return err
 		}
@@ -88,12 +90,12 @@ func decode(frame []byte) (r request, p *problem) {
 			if v[0] != '"' {
 				fits = false
 			} else {
-				kindName = unquote(v)
+				kindName = jsonscan.Unquote(v)
 			}
 		}
 		return nil
 	})
-	if err != nil || !s.end() {
+	if err != nil || !s.End() {
 		return request{}, notJSON
 	}
 	if !r.hasID || !fits || kindName == nil {
@@ -130,15 +132,15 @@ type payload struct {
 }
 
 // decode walks over the value of data.
-func (p *payload) decode(s *scanner) error {
+func (p *payload) decode(s *jsonscan.Scanner) error {
 	*p = payload{present: true}
-	if s.peek() != '{' {
-		v, err := s.value(1)
+	if s.Peek() != '{' {
+		v, err := s.Value(1)
 		p.present = string(v) != "null"
 		return err
 	}
-	return s.members(func(key []byte) error {
-		v, err := s.value(2)
+	return s.Members(func(key []byte) error {
+		v, err := s.Value(2)
 		if err != nil {
 			return err
 		}
@@ -164,7 +166,7 @@ func parseID(quoted []byte, id *uuid.UUID) bool {
 	}
 	b := quoted[1 : len(quoted)-1]
 	if len(b) != uuidLength {
-		if b = unquote(quoted); len(b) != uuidLength {
+		if b = jsonscan.Unquote(quoted); len(b) != uuidLength {
 			return false
 		}
 	}

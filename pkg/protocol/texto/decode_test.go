@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"parley/pkg/jsonscan"
 )
 
 const (
@@ -66,7 +68,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 // reference reads a frame by encoding/json. It differs from the schema in
 // nothing: names by their exact case, the last of several, ids of 36 characters.
 func reference(frame []byte) (r request, code string) {
-	if !utf8.Valid(frame) || !json.Valid(frame) || depth(frame) > maxDepth {
+	if !utf8.Valid(frame) || !json.Valid(frame) || depth(frame) > jsonscan.MaxDepth {
 		return r, codeSyntax
 	}
 	var members map[string]json.RawMessage
