@@ -80,6 +80,7 @@ type Conn struct {
 	deadline int64         // when a closing connection is cut
 	restart  int64         // when a draining connection is closed at the latest; 0: not draining
 	flushed  chan struct{} // closed when all is written; nil: nobody waits
+	asked    int           // bytes of answers (see QueueAnswer) that may be among what is not written
 }
 
 // Send queues a copy of finished frames (see AppendFrame), to go out at the next
@@ -182,6 +183,20 @@ func (c *Conn) Commit(b []byte) {
 	c.appended()
 }
 
+// Queue queues a copy of finished frames (see AppendFrame) behind what was committed.
+// Only on the loop.
+func (c *Conn) Queue(frames []byte) { c.append(frames) }
+
+// QueueAnswer is Queue for what the client has asked for: it does not count against
+// the bound of the queue, since its size says nothing of the client being slow.
+// Whoever answers bounds how much a client may ask for at once.
+func (c *Conn) QueueAnswer(frames []byte) {
+	if c.state == stateOpen {
+		c.asked += len(frames)
+		c.append(frames)
+	}
+}
+
 // CloseHere is Close for a Deliverer, on its loop: what was committed before goes
 // out, and nothing after it.
 func (c *Conn) CloseHere(code int, text string, r Reason) {
@@ -210,7 +225,7 @@ func (c *Conn) appended() {
 	if len(c.out) >= flushBytes || limit > 0 && len(c.out) > limit {
 		c.flush()
 	}
-	if limit > 0 && c.backlog != nil && c.backlog.size()+len(c.out) > limit {
+	if limit > 0 && c.backlog != nil && c.backlog.size()+len(c.out) > limit+c.asked {
 		c.slow()
 	}
 }
@@ -289,6 +304,7 @@ func (c *Conn) settle() {
 	if len(c.out) > 0 || c.backlog != nil && !c.backlog.finished() {
 		return
 	}
+	c.asked = 0
 	c.tellFlushed()
 	if c.state != stateClosing {
 		return

@@ -17,13 +17,14 @@ const (
 	ReasonDrain           // the node is going down
 	ReasonBroker          // Redis could not be reached when the client came
 	ReasonTakeover        // another connection has taken the session over
+	ReasonAuth            // the client is not signed in, or not any more
 	ReasonInternal        // our own failure
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{"none", "client_closed", "network_error", "protocol_error",
 	"message_too_big", "slow_reader", "ping_timeout", "idle_timeout", "flood", "drain",
-	"redis_unavailable", "takeover", "internal_error"}
+	"redis_unavailable", "takeover", "not_signed_in", "internal_error"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -31,7 +32,7 @@ func (r Reason) String() string { return reasonNames[r] }
 // those that Parley adds.
 const (
 	CodeProtocolError = 1002
-	CodePolicy        = 1008 // flood
+	CodePolicy        = 1008 // flood, or not signed in
 	CodeTooBig        = 1009
 	CodeInternal      = 1011
 	CodeRestart       = 1012 // the node drains: come back, to another one
