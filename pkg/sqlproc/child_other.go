@@ -1,0 +1,9 @@
+//go:build !linux
+
+package sqlproc
+
+import "syscall"
+
+// dieWithParent can be had on Linux only: elsewhere children outlive a process
+// that is killed.
+func dieWithParent() *syscall.SysProcAttr { return nil }
