@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,10 +11,6 @@ import (
 	"parley/pkg/conn"
 	"parley/pkg/relay"
 )
-
-// maxInFlight bounds the messages of one client that wait for Redis. A client with
-// more is not read until some have been answered.
-const maxInFlight = 256
 
 // standing is how a session came to be, as its client is told.
 type standing uint8
@@ -38,8 +33,7 @@ type session struct {
 	greet  bool
 	forged bool // the client came with a token that does not count
 
-	inFlight atomic.Int32
-	waiting  atomic.Pointer[chan struct{}] // the reader, when too much is in flight
+	inFlight conn.InFlight // of its messages; each is answered within two seconds
 
 	// Owned by the reader.
 	sends      conn.Bucket     // messages to be relayed
@@ -156,7 +150,7 @@ func (s *session) send(r *request) *problem {
 	}
 	scratch := bodies.Get().(*[]byte)
 	body := appendText((*scratch)[:0], s.server.cfg.Retention.Kept(), r.text)
-	s.sending()
+	s.inFlight.Begin()
 	s.server.publisher.Enqueue(relay.Message{
 		Topic: topicOf(r.receiver),
 		From:  s.idText(),
@@ -174,20 +168,6 @@ var bodies = sync.Pool{New: func() any {
 	return &b
 }}
 
-// sending counts a message in flight and waits while there are too many. Each is
-// answered within two seconds, so that the wait is no longer.
-func (s *session) sending() {
-	if s.inFlight.Add(1) <= maxInFlight {
-		return
-	}
-	room := make(chan struct{}, 1)
-	s.waiting.Store(&room)
-	if s.inFlight.Load() <= maxInFlight && s.waiting.CompareAndSwap(&room, nil) {
-		return
-	}
-	<-room
-}
-
 // Published implements relay.Acker: it answers a send.
 func (s *session) Published(t relay.Token, _ relay.ID, err error) {
 	var b [256]byte
@@ -197,17 +177,12 @@ func (s *session) Published(t relay.Token, _ relay.ID, err error) {
 		s.server.metrics.Refused[codeBroker].Inc()
 		s.conn.Send(appendError(b[:0], s.id, uuid.UUID(t), notAccepted))
 	}
-	left := s.inFlight.Add(-1)
+	s.inFlight.End()
 	s.conn.Answered()
-	if left <= maxInFlight {
-		if room := s.waiting.Swap(nil); room != nil {
-			*room <- struct{}{}
-		}
-	}
 }
 
 // Unanswered implements conn.Answerer.
-func (s *session) Unanswered() int { return int(s.inFlight.Load()) }
+func (s *session) Unanswered() int { return s.inFlight.Len() }
 
 // Loop implements hub.Subscriber.
 func (s *session) Loop() *conn.Loop { return s.conn.Loop() }

@@ -64,7 +64,7 @@ func (c *client) sendText(t testing.TB, from, to uuid.UUID, text string) uuid.UU
 // A client whose messages are not answered is not read beyond a bound; when they
 // are, it goes on, and everything comes in order.
 func TestInFlightIsBounded(t *testing.T) {
-	const total = maxInFlight + 50
+	const total = conn.MaxInFlight + 50
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, true, Config{}, conn.Config{})
 		c := f.connect(t, "")
@@ -82,8 +82,8 @@ func TestInFlightIsBounded(t *testing.T) {
 		f.broker.mu.Lock()
 		waiting := len(f.broker.queue)
 		f.broker.mu.Unlock()
-		if waiting != maxInFlight {
-			t.Errorf("%d messages wait for Redis, want %d", waiting, maxInFlight)
+		if waiting != conn.MaxInFlight {
+			t.Errorf("%d messages wait for Redis, want %d", waiting, conn.MaxInFlight)
 		}
 		f.broker.set(brokerWorks)
 		<-sent
@@ -116,7 +116,7 @@ func TestClientGoesWhileMuchIsInFlight(t *testing.T) {
 		me := c.next(t).ClientID
 		f.broker.set(brokerStalls)
 		go func() {
-			for range maxInFlight + 1 {
+			for range conn.MaxInFlight + 1 {
 				c.sendText(t, me, me, "x")
 			}
 			_ = c.ws.CloseNow()
