@@ -72,8 +72,8 @@ func (o Options) Check() error {
 // dialFunc makes a connection to Redis.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// Bus is a relay.Broker and a relay.History on Redis. All methods may be called
-// from any goroutine.
+// Bus is a relay.Broker, a relay.History and a relay.Journal on Redis. All methods
+// may be called from any goroutine.
 type Bus struct {
 	// Fixed after New.
 	log     *slog.Logger

@@ -78,23 +78,10 @@ func (h history) succeeds(by holder, waits int, moved bool) bool {
 // greet is called for each new connection but the subscriber's: it leads to a
 // master, the scripts are there, and the epoch is that of what the master holds.
 func (l *link) greet(ctx context.Context, c *redis.Conn) error {
-	_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, s := range []script{l.publishScript(), readScript} {
-			p.ScriptLoad(ctx, s.source)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.loadScripts(ctx, c); err != nil {
 		return fmt.Errorf("loading scripts: %w", err)
 	}
 	return l.refresh(ctx, c)
-}
-
-func (l *link) publishScript() script {
-	if l.sharded {
-		return publishShardedScript
-	}
-	return publishScript
 }
 
 // client is as much of a client or a connection as refresh needs.

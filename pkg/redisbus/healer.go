@@ -115,7 +115,7 @@ func (h *healer) round(ctx context.Context, r relay.Receiver) (failed []string) 
 	}
 	r.Flush()
 	if forgotten {
-		_ = l.ask.ScriptLoad(ctx, readScript.source).Err() // if it fails, so does what comes next
+		_ = l.loadScripts(ctx, l.ask) // if it fails, so does what comes next
 	}
 	l.table.mu.Lock()
 	for _, channel := range append(unread, failed...) {

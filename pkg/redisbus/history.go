@@ -196,7 +196,7 @@ func (l *link) steadily(ctx context.Context, ask func() error) error {
 			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 		}
 		if noScript(err) {
-			_ = l.ask.ScriptLoad(ctx, readScript.source).Err() // if it fails, so does what comes next
+			_ = l.loadScripts(ctx, l.ask) // if it fails, so does what comes next
 		} else {
 			_, _ = l.master.follow(ctx) // the same
 		}

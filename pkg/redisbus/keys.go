@@ -73,17 +73,19 @@ func keySlot(key string) int {
 	return int(crc) % slots
 }
 
-// The key of a topic's stream, the key that tells its last message, and the
-// channel on which its messages are published.
+// The key of a topic's stream, the key that tells its last message, the channel on
+// which its messages are published, and the note of a journal's last break.
 const (
 	streamKind  = "s:"
 	headKind    = "h:"
 	channelKind = "t:"
+	noteKind    = "b:"
 )
 
 func (k keyspace) stream(t relay.Topic) string  { return k.prefix + streamKind + string(t) }
 func (k keyspace) head(t relay.Topic) string    { return k.prefix + headKind + string(t) }
 func (k keyspace) channel(t relay.Topic) string { return k.prefix + channelKind + string(t) }
+func (k keyspace) note(t relay.Topic) string    { return k.prefix + noteKind + string(t) }
 
 func (k keyspace) append(b []byte, kind string, t relay.Topic) []byte {
 	return append(append(append(b, k.prefix...), kind...), t...)

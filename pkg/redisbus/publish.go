@@ -2,6 +2,7 @@ package redisbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -36,10 +37,11 @@ const (
 type publication struct {
 	channel string
 	payload string
-	kept    *kept     // nil: the message is not kept
-	stream  string    // key; only of a kept one
-	head    string    // the same
-	at      time.Time // when it was enqueued
+	kept    *kept      // nil: the message is not kept
+	stream  string     // key; only of a kept one
+	head    string     // the same
+	at      time.Time  // when it was enqueued
+	journal *appending // nil: it is one message, and not for a journal
 	acker   relay.Acker
 	token   relay.Token
 }
@@ -85,9 +87,11 @@ type lane struct {
 	// Fixed after newLane.
 	client       *redis.Client
 	publish      script
-	command      string // that publishes what is not kept
-	replicas     int    // that must have a batch before it counts; 0: none
-	waitMillis   int64  // for them
+	append       script        // that publishes what a journal keeps
+	epoch        func() uint64 // of the history that the master is known to hold
+	command      string        // that publishes what is not kept
+	replicas     int           // that must have a batch before it counts; 0: none
+	waitMillis   int64         // for them
 	metrics      *Metrics
 	master       *master
 	hearing      *gate  // open while this node hears its topics
@@ -113,7 +117,7 @@ func newLane(l *link, replicas int, wait time.Duration) *lane {
 	if l.sharded {
 		command = "spublish"
 	}
-	return &lane{client: l.pub, publish: l.publishScript(), command: command, replicas: replicas, waitMillis: wait.Milliseconds(),
+	return &lane{client: l.pub, publish: l.publishScript(), append: l.appendScript(), epoch: l.settled, command: command, replicas: replicas, waitMillis: wait.Milliseconds(),
 		metrics: l.metrics, master: l.master, hearing: l.hearing, flush: func() {}, wake: make(chan struct{}, 1)}
 }
 
@@ -233,7 +237,7 @@ func (l *lane) send(run context.Context, pipe redis.Pipeliner, ps []publication,
 	l.metrics.publishSeconds.Observe(time.Since(ps[0].at).Seconds())
 	for i := range ps {
 		o := &l.outcomes[i]
-		if o.err != nil {
+		if o.err != nil && !errors.Is(o.err, relay.ErrFull) {
 			o.id, o.err = relay.ID{}, fmt.Errorf("%w: %w", failure, o.err)
 			l.metrics.publishErrors.Inc()
 		}
@@ -303,6 +307,9 @@ type keptCmd struct {
 
 // cmd returns the command for the i-th publication of a batch.
 func (l *lane) cmd(i int, p *publication) redis.Cmder {
+	if p.journal != nil {
+		return l.appendCmd(p)
+	}
 	for i >= len(l.plain) {
 		c, k := &plainCmd{}, &keptCmd{}
 		c.IntCmd = redis.NewIntCmd(context.Background(), l.command, &c.channel, &c.payload)
@@ -324,10 +331,17 @@ func (l *lane) cmd(i int, p *publication) redis.Cmder {
 
 // result is the answer to the command for the i-th publication.
 func (l *lane) result(i int, p *publication) (id relay.ID, err error) {
-	if p.kept == nil {
+	var text string
+	switch {
+	case p.journal != nil:
+		if text, err = p.journal.cmd.Result(); err == nil && text == "" {
+			err = relay.ErrFull
+		}
+	case p.kept != nil:
+		text, err = l.keeping[i].Result()
+	default:
 		return id, l.plain[i].Err()
 	}
-	text, err := l.keeping[i].Result()
 	if err != nil {
 		return id, err
 	}

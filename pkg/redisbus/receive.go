@@ -185,7 +185,7 @@ func (l *link) message(v *redis.Message, r relay.Receiver) {
 	if m.ID.IsZero() {
 		if l.table.keeps(topic) && time.Since(l.complained) >= complainEvery {
 			l.complained = time.Now()
-			l.log.Warn("another node does not keep a message that is to be kept: set --direct-retention alike on all nodes", "topic", topic)
+			l.log.Warn("a message was not kept that is to be: another node has other settings, for what goes to one client --direct-retention", "topic", topic)
 		}
 		r.Dispatch(m)
 		return

@@ -91,7 +91,9 @@ func (l *lane) again(ctx context.Context, ps []publication) bool {
 	}
 	l.dropOvertaken(ps)
 	if forgotten {
-		_ = l.client.ScriptLoad(ctx, l.publish.source).Err() // if it fails, so does what comes next
+		pipe := l.client.Pipeline()
+		l.load(ctx, pipe)
+		_, _ = pipe.Exec(ctx) // if it fails, so does what comes next
 	} else if moved {
 		_, _ = l.master.follow(ctx) // the same
 	}
@@ -122,7 +124,7 @@ func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication,
 		l.others[addr] = c
 	}
 	pipe := c.Pipeline()
-	_ = pipe.ScriptLoad(ctx, l.publish.source)
+	l.load(ctx, pipe)
 	for _, i := range at {
 		_ = pipe.Do(ctx, "asking")
 		_ = pipe.Process(ctx, l.cmd(i, &ps[i]))
@@ -139,6 +141,13 @@ func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication,
 			o.err = l.replicated(wait)
 		}
 		o.open = refused(o.err)
+	}
+}
+
+// load queues the loading of the lane's scripts.
+func (l *lane) load(ctx context.Context, pipe redis.Pipeliner) {
+	for _, s := range []script{l.publish, l.append} {
+		_ = pipe.ScriptLoad(ctx, s.source)
 	}
 }
 
