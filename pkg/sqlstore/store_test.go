@@ -1,0 +1,80 @@
+package sqlstore
+
+import (
+	"path/filepath"
+	"testing"
+
+	"parley/pkg/relay"
+	"parley/pkg/relaytest"
+)
+
+// backend is a kind of database: url makes an empty one.
+type backend struct {
+	name string
+	url  func(testing.TB) string
+}
+
+// backends are both kinds; they end with the test.
+func backends(t *testing.T) []backend {
+	t.Helper()
+	mariadb := relaytest.StartMariaDB(t)
+	return []backend{
+		{"sqlite", func(tb testing.TB) string { return "sqlite:" + filepath.Join(tb.TempDir(), "new", "parley.db") }},
+		{"mariadb", func(tb testing.TB) string { return mariadb.NewURL(tb) }},
+	}
+}
+
+// onBoth runs a test on each kind of database.
+func onBoth(t *testing.T, test func(*testing.T, backend)) {
+	t.Helper()
+	for _, b := range backends(t) {
+		t.Run(b.name, func(t *testing.T) { test(t, b) })
+	}
+}
+
+// open opens a database until the test ends.
+func open(tb testing.TB, url string) *Store {
+	tb.Helper()
+	s, err := Open(tb.Context(), Options{URL: url})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+func (b backend) nodes(tb testing.TB, n int) (stores []*Store) {
+	url := b.url(tb)
+	for range n {
+		stores = append(stores, open(tb, url))
+	}
+	return stores
+}
+
+func TestUsers(t *testing.T) {
+	relaytest.NoLeaks(t)
+	onBoth(t, func(t *testing.T, b backend) {
+		relaytest.Users(t, func(tb testing.TB, n int) (all []relay.Users) {
+			for _, s := range b.nodes(tb, n) {
+				all = append(all, s.Users())
+			}
+			return all
+		})
+	})
+}
+
+func TestArchive(t *testing.T) {
+	relaytest.NoLeaks(t)
+	onBoth(t, func(t *testing.T, b backend) {
+		relaytest.Archive(t, func(tb testing.TB, n int) (all []relay.Archive) {
+			for _, s := range b.nodes(tb, n) {
+				all = append(all, s.Archive())
+			}
+			return all
+		})
+	})
+}
