@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,16 +68,20 @@ func TestValuesWithoutRedis(t *testing.T) {
 	}
 	fail := func(state string) {
 		t.Helper()
+		var wg sync.WaitGroup
 		for name, call := range calls {
-			began := time.Now()
-			if err := call(); !errors.Is(err, relay.ErrUnavailable) {
-				t.Errorf("%s while redis is %s: error = %v, want %v", name, state, err, relay.ErrUnavailable)
-			}
-			// The promise is two seconds, on a machine that has nothing else to do.
-			if took := time.Since(began); took > 2*time.Second+relaytest.Patience/10 {
-				t.Errorf("%s while redis is %s took %v", name, state, took)
-			}
+			wg.Go(func() {
+				began := time.Now()
+				if err := call(); !errors.Is(err, relay.ErrUnavailable) {
+					t.Errorf("%s while redis is %s: error = %v, want %v", name, state, err, relay.ErrUnavailable)
+				}
+				// The promise is two seconds, on a machine that has nothing else to do.
+				if took := time.Since(began); took > 2*time.Second+relaytest.Patience/10 {
+					t.Errorf("%s while redis is %s took %v", name, state, took)
+				}
+			})
 		}
+		wg.Wait()
 	}
 	work := func(state string) {
 		t.Helper()
@@ -122,6 +127,26 @@ func TestValuesAfterTheEnd(t *testing.T) {
 	end()
 	if err := v.Put(t.Context(), "k/x", nil, time.Minute); !errors.Is(err, relay.ErrUnavailable) {
 		t.Errorf("after Run: error = %v, want %v", err, relay.ErrUnavailable)
+	}
+}
+
+// A connection that Redis refuses to make ready was never used: nothing is taken for done.
+func TestValuesOnRefusedConnections(t *testing.T) {
+	r := relaytest.StartRedis(t)
+	if err := r.Client().Do(t.Context(), "ACL", "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-script").Err(); err != nil {
+		t.Fatal(err)
+	}
+	b := openWith(t, redisbus.Options{URL: r.URL(), Credentials: redisbus.Credentials{Username: "limited", Password: "secret"}})
+	relaytest.Run(t, b)
+	v := b.Values()
+	if err := v.Put(t.Context(), "k/x", []byte("1"), time.Minute); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("Put: error = %v, want %v", err, relay.ErrUnavailable)
+	}
+	if values, err := v.Get(t.Context(), "k/x", "k/y"); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("Get: %q, error = %v, want %v", values, err, relay.ErrUnavailable)
+	}
+	if wait, err := v.Take(t.Context(), "k/x", 1, time.Minute); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("Take: %v, error = %v, want %v", wait, err, relay.ErrUnavailable)
 	}
 }
 
@@ -190,7 +215,8 @@ func TestValuesAfterFailover(t *testing.T) {
 	}
 }
 
-// The slot of some values moves to and fro: none is missed at any moment.
+// The slot of some values moves to and fro: none is missed at any moment, and calls
+// work as soon as the Cluster agrees on who has it.
 func TestValuesFollowTheirSlot(t *testing.T) {
 	c := relaytest.StartCluster(t, redisproc.ClusterOptions{Replicas: -1})
 	v := shares(redisbus.Options{URL: c.URL()})(t)
@@ -218,8 +244,32 @@ func TestValuesFollowTheirSlot(t *testing.T) {
 		}
 		moved <- nil
 	}()
-	rounds := 0
-	for moving := true; moving; rounds++ {
+	rounds, failed := 0, 0
+	// works tells whether a call did; it may fail for the moment.
+	works := func(what string, err error) bool {
+		if err != nil && !errors.Is(err, relay.ErrUnavailable) {
+			t.Fatalf("round %d: %s: %v", rounds, what, err)
+		}
+		if err != nil {
+			failed++
+		}
+		return err == nil
+	}
+	round := func() bool {
+		values, err := v.Get(t.Context(), keys...)
+		worked := works("Get", err)
+		for i, value := range values {
+			if string(value) != keys[i] {
+				t.Fatalf("round %d: under %s there is %q", rounds, keys[i], value)
+			}
+		}
+		_, err = v.Take(t.Context(), fmt.Sprint(keys[0], "-", rounds), 1, time.Minute)
+		worked = works("Take", err) && worked
+		key := keys[rounds%len(keys)]
+		rounds++
+		return works("Put", v.Put(t.Context(), key, []byte(key), time.Hour)) && worked
+	}
+	for moving := true; moving; {
 		select {
 		case err := <-moved:
 			if err != nil {
@@ -227,25 +277,11 @@ func TestValuesFollowTheirSlot(t *testing.T) {
 			}
 			moving = false
 		default:
-		}
-		values, err := v.Get(t.Context(), keys...)
-		if err != nil {
-			t.Fatalf("round %d: %v", rounds, err)
-		}
-		for i, value := range values {
-			if string(value) != keys[i] {
-				t.Fatalf("round %d: under %s there is %q", rounds, keys[i], value)
-			}
-		}
-		key := fmt.Sprint(keys[0], "-", rounds)
-		if _, err := v.Take(t.Context(), key, 1, time.Minute); err != nil {
-			t.Errorf("round %d: Take: %v", rounds, err)
-		}
-		if err := v.Put(t.Context(), keys[rounds%len(keys)], []byte(keys[rounds%len(keys)]), time.Hour); err != nil {
-			t.Errorf("round %d: Put: %v", rounds, err)
+			round()
 		}
 	}
-	t.Logf("%d rounds", rounds)
+	relaytest.Eventually(t, "everything works", round)
+	t.Logf("%d rounds, %d calls failed", rounds, failed)
 }
 
 // Keys of values are spread over the Cluster's partitions, and all of them expire.
