@@ -1,0 +1,42 @@
+package account
+
+import (
+	"net/http"
+	"strings"
+)
+
+// CookieName is the name of the cookie that bears a session's token.
+const CookieName = "sid"
+
+// TokenOf returns the token that a request bears: in the cookie or, from a program, as
+// "Authorization: Bearer <token>" (RFC 6750). It is "" when there is none; whether it
+// opens a session, Accounts.Session tells.
+func TokenOf(r *http.Request) string {
+	for _, c := range r.CookiesNamed(CookieName) {
+		if isToken(c.Value) { // a neighbour's cookie may have the same name
+			return c.Value
+		}
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if token = strings.TrimSpace(token); strings.EqualFold(scheme, "Bearer") && isToken(token) {
+		return token
+	}
+	return ""
+}
+
+// SetCookie has the client bear a token for as long as its session may last. Secure
+// tells that the request came over TLS: then the cookie never goes another way.
+func SetCookie(w http.ResponseWriter, token string, secure bool) {
+	http.SetCookie(w, cookie(token, int(SessionLife.Seconds()), secure))
+}
+
+// ClearCookie has the client forget its token.
+func ClearCookie(w http.ResponseWriter, secure bool) {
+	http.SetCookie(w, cookie("", -1, secure))
+}
+
+// cookie is one that no script reads and no other site has sent.
+func cookie(token string, maxAge int, secure bool) *http.Cookie {
+	return &http.Cookie{Name: CookieName, Value: token, Path: "/", MaxAge: maxAge,
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode}
+}

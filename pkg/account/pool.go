@@ -1,0 +1,90 @@
+package account
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/crypto/scrypt"
+
+	"parley/pkg/relay"
+)
+
+const (
+	// maxWaiting is how many passwords may wait to be computed on this node.
+	maxWaiting = 256
+	// patience is how long one waits, below the time that the HTTP server has for an
+	// answer.
+	patience = 8 * time.Second
+)
+
+// ErrBusy means that too many passwords wait to be computed on this node. Trying again
+// later may succeed.
+var ErrBusy = errors.New("too many sign-ins at once")
+
+// pool computes passwords: few at a time, so that the relay has processors left, and
+// with few that wait. It has no goroutines; whoever wants something computes it.
+type pool struct {
+	// Fixed.
+	key     func(password, salt []byte, cost, blockSize, parallel, length int) ([]byte, error)
+	seconds prometheus.Observer
+	line    chan struct{} // an element for each computation, under way or waiting
+	workers chan struct{} // an element for each that is under way
+}
+
+func newPool(seconds prometheus.Observer) *pool {
+	workers := max(1, runtime.GOMAXPROCS(0)/2)
+	return &pool{key: scrypt.Key, seconds: seconds, line: make(chan struct{}, workers+maxWaiting), workers: make(chan struct{}, workers)}
+}
+
+// waiting is how many computations wait.
+func (p *pool) waiting() int { return max(0, len(p.line)-len(p.workers)) }
+
+// compute returns what a password gives with a hash's parameters and salt. It waits
+// for its turn, at most as long as patience and ctx allow: ErrBusy, or an error that
+// wraps relay.ErrUnavailable. What has begun is brought to its end.
+func (p *pool) compute(ctx context.Context, password string, h hash, length int) ([]byte, error) {
+	select {
+	case p.line <- struct{}{}:
+		defer func() { <-p.line }()
+	default:
+		return nil, ErrBusy
+	}
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case p.workers <- struct{}{}:
+		defer func() { <-p.workers }()
+	case <-timeout.C:
+		return nil, ErrBusy
+	case <-ctx.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+	}
+	began := time.Now()
+	sum, err := p.key([]byte(password), h.salt, 1<<h.costLog, h.blockSize, h.parallel, length)
+	p.seconds.Observe(time.Since(began).Seconds())
+	return sum, err
+}
+
+// make returns a password as it is to be kept.
+func (p *pool) make(ctx context.Context, password string) (string, error) {
+	h := newHash()
+	sum, err := p.compute(ctx, password, h, hashBytes)
+	if err != nil {
+		return "", err
+	}
+	h.sum = sum
+	return h.String(), nil
+}
+
+// fits tells whether a password is the one that is kept.
+func (p *pool) fits(ctx context.Context, password string, h hash) (bool, error) {
+	sum, err := p.compute(ctx, password, h, len(h.sum))
+	return err == nil && subtle.ConstantTimeCompare(sum, h.sum) == 1, err
+}
