@@ -3,22 +3,11 @@
  * answers. TextoClient in parley.js makes one after another.
  */
 
-/** @import {SessionNews} from './session.js' */
+import { CloseCode, Connection, strings } from './connection.js';
 
 /**
- * As much of a WebSocket as the client uses.
- * @typedef {object} SocketLike
- * @property {number} readyState
- * @property {(data: string) => void} send
- * @property {(code?: number) => void} close
- * @property {(type: "open" | "message" | "close" | "error", listener: (event: any) => void) => void} addEventListener
- */
-
-/**
- * @typedef {object} Clock
- * @property {(run: () => void, ms: number) => any} setTimeout
- * @property {(timer: any) => void} clearTimeout
- * @property {() => number} now  Milliseconds since the epoch.
+ * @import {Clock, SocketLike} from './connection.js'
+ * @import {SessionNews} from './session.js'
  */
 
 /**
@@ -39,20 +28,6 @@
  * @property {(detail: {senderId: string, text: string, id: string}) => void} received  It is acknowledged afterwards.
  * @property {(link: Link, code: number, reason: string) => void} lost  The link has ended, not by its `close()`; all its requests are settled.
  */
-
-/** Close codes that decide what comes next. */
-export const CloseCode = Object.freeze({
-  normal: 1000,
-  abnormal: 1006,
-  flood: 1008,
-  tooBig: 1009,
-  restart: 1012,
-  tryLater: 1013,
-  takenOver: 4001,
-});
-
-/** WebSocket.OPEN, which an implementation handed in need not have. */
-const OPEN = 1;
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
@@ -79,27 +54,19 @@ export class ParleyError extends Error {
   }
 }
 
-/** A connection, from dialling until it has ended. It is used once. */
-export class Link {
-  /** Whether the WebSocket handshake succeeded. */
-  shaken = false;
+/** A connection that speaks Texto. `close()` rejects its requests with ECONN. */
+export class Link extends Connection {
   /** The address, or empty until the greeting. */
   clientId = '';
   /** The name of the relay node, or empty. */
   node = '';
-  /** When the greeting came. */
-  since = 0;
 
-  /** @type {SocketLike} */ #socket;
+  // Fixed after construction.
   /** @type {Clock} */ #clock;
   /** @type {number} */ #timeout;
   /** @type {LinkOwner} */ #owner;
 
-  #ended = false;
-  /** The timer that the greeting has to beat. @type {any} */ #deadline;
-  /** Frames that came in. */ #heard = 0;
   /** The timer that asks for a fresh token. @type {any} */ #renewal;
-  /** The relay's last error that answered no request. */ #complaint = '';
   /**
    * Written and not answered, by the id that the answer will carry.
    * @type {Map<string, {outgoing: Outgoing | null, timer: any, heard: number}>}
@@ -115,21 +82,10 @@ export class Link {
    * @param {LinkOwner} owner
    */
   constructor(socket, clock, timeout, owner) {
-    this.#socket = socket;
+    super(socket, clock, timeout);
     this.#clock = clock;
     this.#timeout = timeout;
     this.#owner = owner;
-    this.#deadline = clock.setTimeout(() => this.#drop('no greeting in time'), timeout);
-    socket.addEventListener('open', () => { this.shaken = true; });
-    socket.addEventListener('message', (event) => this.#hear(event.data));
-    socket.addEventListener('close', (event) => this.#lost(event.code, event.reason));
-    // It says nothing that `close` does not, but Node's implementations throw an unheard one.
-    socket.addEventListener('error', () => {});
-  }
-
-  /** Whether what is written now can reach the relay. */
-  get ready() {
-    return this.clientId !== '' && this.#socket.readyState === OPEN;
   }
 
   /**
@@ -155,16 +111,9 @@ export class Link {
    * @param {number} ms
    */
   renewIn(ms) {
-    if (this.#ended) return;
+    if (this.ended) return;
     this.#clock.clearTimeout(this.#renewal);
     this.#renewal = this.#clock.setTimeout(() => this.#register(), ms);
-  }
-
-  /** Ends the link from this side. Its requests are rejected with ECONN. */
-  close() {
-    if (this.#ended) return;
-    this.#socket.close(CloseCode.normal);
-    this.#end(CloseCode.normal, '');
   }
 
   #register() {
@@ -180,8 +129,8 @@ export class Link {
   #request(kind, data, outgoing) {
     const id = newID();
     const timer = this.#clock.setTimeout(() => this.#expire(id), this.#timeout);
-    this.#requests.set(id, { outgoing, timer, heard: this.#heard });
-    this.#write(id, kind, data);
+    this.#requests.set(id, { outgoing, timer, heard: this.heard });
+    this.#writeFrame(id, kind, data);
     return id;
   }
 
@@ -190,8 +139,8 @@ export class Link {
    * @param {string} kind
    * @param {object | null} data
    */
-  #write(id, kind, data) {
-    this.#socket.send(JSON.stringify({ client_id: this.clientId, id, kind, data }));
+  #writeFrame(id, kind, data) {
+    this.write({ client_id: this.clientId, id, kind, data });
   }
 
   /** @param {string} id */
@@ -200,7 +149,7 @@ export class Link {
     if (!request) return;
     request.outgoing?.reject(new ParleyError('ETIMEOUT', 'no answer in time; not known whether the message arrived'));
     // Not a word since it was written: the connection itself is dead.
-    if (this.#heard === request.heard) this.#drop('no answer in time');
+    if (this.heard === request.heard) this.drop('no answer in time');
   }
 
   /**
@@ -216,14 +165,13 @@ export class Link {
 
   /**
    * Takes a frame. One that is not of the protocol, or of a later version, is passed over.
+   * @override
    * @param {unknown} raw
    */
-  #hear(raw) {
-    if (this.#ended) return;
-    this.#heard++;
+  hear(raw) {
     const { kind, id, data } = parse(raw);
     if (kind === 'connection' && this.clientId === '') {
-      this.#greeted(data);
+      this.#takeGreeting(data);
     } else if (kind === 'connection') {
       this.#take(id)?.outgoing?.resolve();
       this.#renewed(data, this.#asked.delete(id));
@@ -234,24 +182,23 @@ export class Link {
       const request = this.#take(id);
       if (request) request.outgoing?.reject(new ParleyError(code, description));
       else if (code === 'ERESUME' && this.clientId === '') this.#owner.refused();
-      else this.#complaint = description;
+      else this.complaint = description;
     } else if (kind === 'receive') {
       const { sender_id: senderId, text } = strings(data);
       if (senderId === undefined || text === undefined) return;
       this.#owner.received({ senderId, text, id });
       // The owner may have closed the link.
-      if (!this.#ended) this.#write(id, 'ack', null);
+      if (!this.ended) this.#writeFrame(id, 'ack', null);
     }
   }
 
   /** @param {unknown} data */
-  #greeted(data) {
+  #takeGreeting(data) {
     const { client_id: clientId = '', node = '' } = strings(data);
     if (!isAddress(clientId)) return;
-    this.#clock.clearTimeout(this.#deadline);
+    this.greeted();
     this.clientId = clientId;
     this.node = node;
-    this.since = this.#clock.now();
     this.#owner.greeted(this, news(data));
   }
 
@@ -264,32 +211,20 @@ export class Link {
   }
 
   /**
-   * Gives up a connection that does not answer.
-   * @param {string} reason
-   */
-  #drop(reason) {
-    this.#socket.close();
-    this.#lost(CloseCode.abnormal, reason);
-  }
-
-  /**
+   * @override
    * @param {number} code
    * @param {string} reason
    */
-  #lost(code, reason) {
-    if (this.#ended) return;
-    reason ||= this.#complaint;
-    this.#end(code, reason);
+  lost(code, reason) {
     this.#owner.lost(this, code, reason);
   }
 
   /**
+   * @override
    * @param {number} code
    * @param {string} reason
    */
-  #end(code, reason) {
-    this.#ended = true;
-    this.#clock.clearTimeout(this.#deadline);
+  settle(code, reason) {
     this.#clock.clearTimeout(this.#renewal);
     const requests = [...this.#requests.values()];
     this.#requests.clear();
@@ -332,15 +267,6 @@ function parse(raw) {
   }
   const { kind = '', id = '' } = strings(frame);
   return { kind: id && kind, id, data: frame?.data };
-}
-
-/**
- * The members of a JSON object that are strings.
- * @param {unknown} value
- * @returns {Record<string, string | undefined>}
- */
-function strings(value) {
-  return Object.fromEntries(Object.entries(value ?? {}).filter(([, member]) => typeof member === 'string'));
 }
 
 /**

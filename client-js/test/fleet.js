@@ -25,7 +25,7 @@ const TYPES = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 
 
 /** What is served, by path: the SDK and the app beside each other. */
 const FILES = new Map([
-  ...['parley.js', 'link.js', 'session.js'].map((name) => [`/${name}`, new URL(`../${name}`, import.meta.url)]),
+  ...readdirSync(new URL('../', import.meta.url)).filter((name) => name.endsWith('.js')).map((name) => [`/${name}`, new URL(`../${name}`, import.meta.url)]),
   ...readdirSync(new URL('../app/', import.meta.url)).map((name) => [`/${name}`, new URL(`../app/${name}`, import.meta.url)]),
 ]);
 FILES.set('/', FILES.get('/index.html'));
