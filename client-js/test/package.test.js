@@ -13,6 +13,7 @@ const tsc = join(root, 'node_modules', '.bin', 'tsc');
 
 const CONSUMER = `
 import { ParleyError, TextoClient, type TextoState } from 'parley-client';
+import { ChatClient, ChatError, type ChatMessage, type ChatRoom } from 'parley-client/chat';
 
 const client = new TextoClient({ url: 'wss://relay.example/v1/texto', queueLimit: 10 });
 client.addEventListener('message', ({ detail }) => {
@@ -41,6 +42,23 @@ client.addEventListener('massage', ({ detail }) => console.log(detail));
 client.send('11111111-1111-4111-8111-111111111111', 7);
 const id: string | null = client.clientId;
 console.log(id);
+
+const chat = new ChatClient({ url: 'wss://relay.example/api/ws', roomLimit: 500 });
+chat.addEventListener('message', ({ detail }) => {
+  const at: number = detail.message.timestamp;
+  const room: ChatRoom | undefined = chat.rooms.get(detail.roomId);
+  console.log(at, room?.messages.length, room?.online.map(({ username }) => username));
+  // @ts-expect-error Messages come from the relay only.
+  room?.messages.push(detail.message);
+});
+chat.addEventListener('close', ({ detail }) => {
+  if (detail.signedOut) chat.logIn({ email: 'm@example.com', password: 'correct horse' }).then(() => chat.connect());
+});
+chat.sendMessages('7', ['a', 'b']).then((messages: ChatMessage[]) => console.log(messages[0].id), (error: unknown) => {
+  if (error instanceof ChatError) console.log(error.code, error.retryAfter);
+});
+// @ts-expect-error There is no such event.
+chat.addEventListener('massage', ({ detail }) => console.log(detail));
 `;
 
 test('the package holds the SDK, its types and its page, and works in TypeScript', (t) => {
@@ -51,8 +69,9 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   const target = join(directory, 'node_modules', 'parley-client');
   mkdirSync(target, { recursive: true });
   execFileSync('tar', ['-xzf', join(directory, archive), '-C', target, '--strip-components=1']);
-  assert.deepEqual(readdirSync(target).sort(), ['LICENSE', 'README.md', 'link.js', 'package.json', 'parley.js', 'session.js', 'types']);
-  assert.deepEqual(readdirSync(join(target, 'types')).sort(), ['link.d.ts', 'parley.d.ts', 'session.d.ts']);
+  const modules = ['account', 'chat', 'chatlink', 'comeback', 'connection', 'link', 'parley', 'room', 'rooms', 'session', 'traffic'];
+  assert.deepEqual(readdirSync(target).sort(), ['LICENSE', 'README.md', 'package.json', 'types', ...modules.map((name) => `${name}.js`)].sort());
+  assert.deepEqual(readdirSync(join(target, 'types')).sort(), modules.map((name) => `${name}.d.ts`));
 
   assert.deepEqual(readFileSync(join(target, 'LICENSE')), readFileSync(join(root, '..', 'LICENSE')), "the project's licence");
 
@@ -67,7 +86,7 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   }
 
   const imported = execFileSync(process.execPath, [
-    '--input-type=module', '--eval', "import * as it from 'parley-client'; console.log(Object.keys(it).join(' '))",
+    '--input-type=module', '--eval', "for (const name of ['parley-client', 'parley-client/chat']) console.log(Object.keys(await import(name)).join(' '))",
   ], { cwd: directory, encoding: 'utf8' });
-  assert.equal(imported.trim(), 'ParleyError TextoClient isAddress');
+  assert.equal(imported.trim(), 'ParleyError TextoClient isAddress\nChatClient ChatError FRAME_LIMIT ParleyError TYPING_INTERVAL compareIds');
 });
