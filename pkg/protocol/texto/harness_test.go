@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -15,6 +14,7 @@ import (
 	"parley/pkg/conn"
 	"parley/pkg/hub"
 	"parley/pkg/relay"
+	"parley/pkg/relaytest"
 )
 
 // fixture is a Server over HTTP, with a broker in memory.
@@ -44,36 +44,6 @@ func (w watched) SubscribeNew(ctx context.Context, t relay.Topic, s hub.Subscrib
 	return w.Hub.SubscribeNew(ctx, t, s)
 }
 
-// inMemory is a listener of pipes.
-type inMemory struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	close  func() // closes closed, once
-}
-
-func newInMemory() *inMemory {
-	closed := make(chan struct{})
-	return &inMemory{make(chan net.Conn), closed, sync.OnceFunc(func() { close(closed) })}
-}
-
-func (l *inMemory) Accept() (net.Conn, error) {
-	select {
-	case nc := <-l.conns:
-		return nc, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *inMemory) Close() error   { l.close(); return nil }
-func (l *inMemory) Addr() net.Addr { return &net.UnixAddr{Name: "in-memory", Net: "unix"} }
-
-func (l *inMemory) dial() (net.Conn, error) {
-	server, client := net.Pipe()
-	l.conns <- server
-	return client, nil
-}
-
 // newFixture starts a server that ends with the test: on a loopback port, or in
 // memory, for tests with a clock of their own.
 func newFixture(t testing.TB, memory bool, cfg Config, limits conn.Config) *fixture {
@@ -89,10 +59,10 @@ func newFixture(t testing.TB, memory bool, cfg Config, limits conn.Config) *fixt
 	server := New(cfg, sockets, watched{f.hub, f.opened}, f.broker, f.broker)
 	f.server = server
 	if memory {
-		l := newInMemory()
+		l := relaytest.NewPipes()
 		f.web = &httptest.Server{Listener: l, Config: &http.Server{Handler: server}}
 		f.web.Start()
-		f.dial = l.dial
+		f.dial = l.Dial
 	} else {
 		f.web = httptest.NewServer(server)
 		f.dial = func() (net.Conn, error) { return net.Dial("tcp", f.web.Listener.Addr().String()) }
