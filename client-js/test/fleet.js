@@ -1,7 +1,7 @@
 /**
- * A small fleet of relay nodes in one process: Texto v1 as far as the SDK and
- * the sample app see it, sessions that are resumed included, with nodes that can
- * be killed, started again on their port, and made to refuse.
+ * A small fleet of relay nodes in one process: Texto v1 and chat as far as the
+ * SDK and the sample app see them, sessions that are resumed included, with nodes
+ * that can be killed, started again on their port, and made to refuse.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -9,6 +9,7 @@ import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
+import { Chat } from './chatfleet.js';
 
 /** What the page may do: nothing but what it was served with. */
 const CSP = [
@@ -56,6 +57,7 @@ export class Fleet {
   secret = randomUUID();
   /** What the clients acknowledged, as [address, id]. */
   acknowledged = [];
+  chat = new Chat();
 
   /** Resumes a session from a place on. */
   token({ address, epoch }, place) {
@@ -114,7 +116,10 @@ class Node {
         const { status, retryAfter } = this.refusal;
         socket.end(`HTTP/1.1 ${status} Refused\r\nRetry-After: ${retryAfter}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
       } else {
-        this.#sockets.handleUpgrade(request, socket, head, (websocket) => this.#greet(websocket, request.url));
+        this.#sockets.handleUpgrade(request, socket, head, (websocket) => {
+          if (request.url.startsWith('/api/ws')) fleet.chat.greet(websocket, request);
+          else this.#greet(websocket, request.url);
+        });
       }
     });
   }
@@ -138,11 +143,12 @@ class Node {
 
   async #serve(request, response) {
     const { pathname } = new URL(request.url, 'http://node');
-    if (pathname === '/v1/texto') {
+    if (pathname === '/v1/texto' || pathname === '/api/ws') {
       const { status, retryAfter } = this.refusal ?? { status: 426 };
       response.writeHead(status, retryAfter === undefined ? {} : { 'Retry-After': retryAfter }).end();
       return;
     }
+    if (this.fleet.chat.serve(request, response, pathname)) return;
     const file = FILES.get(pathname);
     if (!file) {
       response.writeHead(404).end();
