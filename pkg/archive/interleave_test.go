@@ -74,7 +74,7 @@ func (w *world) read(tb testing.TB, h *History) error {
 
 // Whatever happens in between, in any order, paging gives each message once.
 func TestHistoryInAllInterleavings(t *testing.T) {
-	first, runs := uint64(time.Now().UnixNano()), 300
+	first, runs := uint64(time.Now().UnixNano()), 200
 	for i := range uint64(runs) {
 		seed := first + i
 		w := newWorld(seed, i%2 == 0)

@@ -143,7 +143,7 @@ func TestMoverCatchesUp(t *testing.T) {
 			return noFault
 		})
 		_, stop := b.mover("a", length)
-		time.Sleep(lookEvery)
+		time.Sleep(2 * lookEvery)
 		stop()
 		b.holds(t, length, n-length, all)
 		if want := []int{batchFirst, 4 * batchFirst, batchMost, batchMost}; !slices.Equal(sizes[:4], want) || slices.Max(sizes) != batchMost {
