@@ -74,7 +74,7 @@ func parseHash(s string) (h hash, err error) {
 	}{{"ln=", &h.costLog}, {"r=", &h.blockSize}, {"p=", &h.parallel}} {
 		digits, ok := strings.CutPrefix(params[i], p.name)
 		n, err := strconv.ParseUint(digits, 10, 31)
-		if !ok || err != nil || n == 0 || digits[0] == '0' || digits[0] == '+' {
+		if !ok || err != nil || n == 0 {
 			return h, errHash
 		}
 		*p.to = int(n)
@@ -87,6 +87,9 @@ func parseHash(s string) (h hash, err error) {
 		if err != nil || len(*to) < minStoredBytes || len(*to) > maxStoredBytes {
 			return h, errHash
 		}
+	}
+	if h.String() != s { // the decoders pass over some things
+		return h, errHash
 	}
 	return h, nil
 }

@@ -53,7 +53,7 @@ func keyOf(token string) string {
 // isToken tells whether a text has the form of a token.
 func isToken(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	return err == nil && len(b) == tokenBytes
+	return err == nil && len(b) == tokenBytes && len(s) == base64.RawURLEncoding.EncodedLen(tokenBytes) // the decoder passes over line breaks
 }
 
 // Open begins a session of a user who has proved to be one, by whatever means, and
