@@ -119,6 +119,8 @@ func sqliteFault(code int) fault {
 	switch code {
 	case sqliteUnique, sqlitePrimaryKey:
 		return taken
+	case sqliteBusy:
+		return away // for busyTimeout already
 	}
 	switch code & 0xff { // the rest tells more of the same
 	case sqliteBusy, sqliteLocked:
