@@ -19,6 +19,8 @@ var (
 	ErrContentType = errors.New("the Content-Type is not " + jsonType)
 	// ErrTooLong means that a body is longer than it may be.
 	ErrTooLong = errors.New("the body is too long")
+	// ErrCutOff means that a body did not come to its end.
+	ErrCutOff = errors.New("the body breaks off")
 	// ErrNotJSON means that a body is not one JSON value in UTF-8.
 	ErrNotJSON = errors.New("the body is not JSON in UTF-8")
 )
@@ -40,10 +42,10 @@ func (e *FieldError) Error() string {
 }
 
 // ReadJSON reads a request's body, of at most limit bytes, into the struct that v
-// points to. Fields of the struct that are pointers and not tagged omitempty have to be
-// there; what the struct does not have is passed over. Errors wrap ErrContentType,
-// ErrTooLong (the connection ends after the answer then) or ErrNotJSON, are a
-// *FieldError, or tell that the body could not be read to its end.
+// points to. Fields of the struct itself that are pointers and not tagged omitempty have
+// to be there; what the struct does not have is passed over. Errors wrap ErrContentType,
+// ErrTooLong (the connection ends after the answer then), ErrCutOff or ErrNotJSON, or
+// are a *FieldError.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 	t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";") // parameters make it no other type
 	if !strings.EqualFold(strings.TrimSpace(t), jsonType) {
@@ -55,7 +57,7 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 		return fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)
 	}
 	if err != nil {
-		return fmt.Errorf("reading the body: %w", err)
+		return fmt.Errorf("%w: %w", ErrCutOff, err)
 	}
 	return parseJSON(body, v)
 }

@@ -115,8 +115,8 @@ func TestReadJSONLimit(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	_, err := readForm("application/json", iotest.ErrReader(broken))
-	if !errors.Is(err, broken) || errors.Is(err, ErrNotJSON) {
-		t.Errorf("a body that breaks off: error = %v, want %v", err, broken)
+	if !errors.Is(err, broken) || !errors.Is(err, ErrCutOff) || errors.Is(err, ErrNotJSON) {
+		t.Errorf("a body that breaks off: error = %v, want %v", err, ErrCutOff)
 	}
 }
 
