@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/pkg/protocol/chat"
 	"parley/pkg/redisbus"
 	"parley/pkg/web"
 )
@@ -40,6 +41,11 @@ type Config struct {
 	DirectRetention         time.Duration
 	DirectRetentionMessages int
 	FleetSecrets            [][]byte // the first one signs, all verify; none: one is made up
+	DatabaseURL             string   // empty: none beside an external Redis, else a file of the user's
+	ChatRooms               []chat.RoomConfig
+	ChatRoomLength          int
+	LoginFailuresPerAccount int
+	LoginFailuresPerAddress int
 	TrustedProxies          web.Proxies
 	DrainDelay              time.Duration
 	DrainWindow             time.Duration
@@ -176,6 +182,8 @@ func Settings() []Setting {
 			}},
 	}
 	all = slices.Insert(all, 2, redisSettings()...) // after the addresses
+	secrets := slices.IndexFunc(all, func(s Setting) bool { return s.Name == "trusted-proxies" })
+	all = slices.Insert(all, secrets, chatSettings()...)
 	for i := range all {
 		s := &all[i]
 		s.Env = append([]string{"PARLEY_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))}, s.Env...)

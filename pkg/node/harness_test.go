@@ -46,6 +46,10 @@ func (b *lockedBuffer) String() string {
 func startNode(t *testing.T, args ...string) *testNode {
 	t.Helper()
 	args = append([]string{"--listen=127.0.0.1:0", "--internal-addr=127.0.0.1:0", "--rate=0", "--fleet-secret=the secret of the tests"}, args...)
+	if !strings.Contains(strings.Join(args, " "), "--redis-url=") {
+		// Else it would use the user's.
+		args = append([]string{"--database-url=sqlite:" + t.TempDir() + "/parley.db"}, args...)
+	}
 	cfg, err := ParseConfig(args, func(string) string { return "" }, io.Discard)
 	if err != nil {
 		t.Fatal(err)

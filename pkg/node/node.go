@@ -20,6 +20,7 @@ import (
 	"parley/pkg/conn"
 	"parley/pkg/embedded"
 	"parley/pkg/hub"
+	"parley/pkg/protocol/chat"
 	"parley/pkg/protocol/texto"
 	"parley/pkg/redisbus"
 	"parley/pkg/relay"
@@ -56,6 +57,7 @@ type Node struct {
 	redis    *embedded.Redis // nil with an external Redis
 	bus      *redisbus.Bus
 	fleet    *redisbus.Fleet
+	chat     *chatPart // nil: there is no database
 	group    *conn.Group
 	hub      *hub.Hub
 	public   net.Listener
@@ -117,8 +119,15 @@ func (n *Node) open() (err error) {
 	if n.fleet, err = n.newFleet(); err != nil {
 		return err
 	}
-	n.metrics = newMetrics(n, connMetrics.Collectors(), slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors()))
 	sockets := &conn.Sockets{Group: n.group, Metrics: connMetrics, Proxies: n.cfg.TrustedProxies, Origins: n.cfg.AllowedOrigins, Log: n.log}
+	if n.chat, err = n.newChat(sockets); err != nil {
+		return err
+	}
+	parts := slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors())
+	if n.chat != nil {
+		parts = append(parts, n.chat.collectors()...)
+	}
+	n.metrics = newMetrics(n, connMetrics.Collectors(), parts)
 	n.handler, err = n.publicMux(texto.New(texto.Config{
 		Node:            n.cfg.NodeName,
 		MaxMessageBytes: n.cfg.MaxMessageBytes,
@@ -141,7 +150,7 @@ func (n *Node) retention() relay.Retention {
 
 // keeps tells which topics have all their messages kept.
 func (n *Node) keeps(t relay.Topic) bool {
-	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics)
+	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics) || chat.Keeps(t)
 }
 
 // tellSecret tells the log when tokens hold for this node alone.
@@ -175,6 +184,9 @@ func (n *Node) close() {
 	if n.group != nil {
 		n.group.Close()
 	}
+	if n.chat != nil {
+		n.chat.close(n.log)
+	}
 	if n.redis != nil {
 		n.redis.Close()
 	}
@@ -188,6 +200,7 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/texto", textoV1)
+	n.mountChat(mux)
 	mux.HandleFunc("/healthz", n.serveReady)
 	mux.Handle("/", app)
 	return mux, nil
@@ -214,10 +227,19 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
 		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", redis)
 	n.tellSecret()
+	n.warnOfFile()
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	graceful := false
 	defer func() {
 		n.group.Close()
+		if !graceful {
+			stopBus() // as if the node had died
+		}
+		n.endChat(graceful && n.redis != nil)
+		if graceful {
+			n.leaveFleet()
+		}
 		stopBus()
 		wg.Wait()
 		n.close()
@@ -233,6 +255,9 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 			n.log.Warn("leases", "error", err)
 		}
 	})
+	if n.chat != nil {
+		n.chat.run()
+	}
 	wg.Go(func() { n.watchRedis(busCtx) })
 	wg.Go(func() { n.returnMemory(busCtx) })
 	errorLog := slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)
@@ -264,7 +289,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	select {
 	case <-cut:
 	default:
-		n.leaveFleet()
+		graceful = true
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func settingsTable() string {
 
 func metricsTable(t *testing.T) string {
 	t.Helper()
-	cfg, err := ParseConfig([]string{"--listen=127.0.0.1:0", "--internal-addr=off"}, func(string) string { return "" }, io.Discard)
+	cfg, err := ParseConfig([]string{"--listen=127.0.0.1:0", "--internal-addr=off", "--database-url=sqlite:" + t.TempDir() + "/parley.db"}, func(string) string { return "" }, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
