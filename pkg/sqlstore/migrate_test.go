@@ -109,7 +109,9 @@ func TestMigrationIsRepeated(t *testing.T) {
 
 // Migrations come in pairs, and keep what the package promises of them.
 func TestMigrationsOnlyAdd(t *testing.T) {
-	allowed := regexp.MustCompile(`^(CREATE TABLE IF NOT EXISTS|CREATE (UNIQUE )?INDEX IF NOT EXISTS|ALTER TABLE \w+ ADD COLUMN IF NOT EXISTS) `)
+	// What else is needed has to be said in a way that MySQL may repeat; it has no
+	// IF NOT EXISTS for columns and indexes.
+	allowed := regexp.MustCompile(`^CREATE TABLE IF NOT EXISTS `)
 	comment := regexp.MustCompile(`(?m)--.*$`)
 	var names [2][]string
 	for i, dir := range []string{"migrations/mysql", "migrations/sqlite"} {
