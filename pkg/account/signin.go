@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
 
 	"parley/pkg/relay"
@@ -47,22 +46,17 @@ func (a *Accounts) Create(ctx context.Context, username, email, password string)
 // whether the email is unknown, the password wrong, or the account has none.
 func (a *Accounts) Login(ctx context.Context, address netip.Addr, email, password string) (relay.User, error) {
 	u, why, err := a.login(ctx, address, email, password)
-	result := resultOf(err)
-	a.metrics.logins.WithLabelValues(result).Inc()
-	about := []slog.Attr{slog.Any("client", address)}
-	if u.ID != 0 {
-		about = append(about, slog.Int64("user", u.ID))
+	a.metrics.logins.WithLabelValues(resultOf(err)).Inc()
+	switch {
+	case err == nil:
+		a.log.Info("signed in", "user", u.ID, "client", address)
+	case errors.Is(err, ErrLogin):
+		a.log.Info("sign-in failed", "user", u.ID, "client", address, "reason", why)
 	}
-	switch result {
-	case resultOK:
-		a.log.LogAttrs(ctx, slog.LevelInfo, "signed in", about...)
-		return u, nil
-	case resultFailed:
-		a.log.LogAttrs(ctx, slog.LevelInfo, "sign-in failed", append(about, slog.String("reason", why))...)
-	case resultLimited, resultBusy: // by the thousand, when somebody attacks
-		a.log.LogAttrs(ctx, slog.LevelDebug, "sign-in refused", append(about, slog.Any("error", err))...)
+	if err != nil {
+		return relay.User{}, err
 	}
-	return relay.User{}, err
+	return u, nil
 }
 
 // login returns the account as far as it was found, and why it failed.

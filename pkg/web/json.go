@@ -71,8 +71,8 @@ func parseJSON(body []byte, v any) error {
 	switch {
 	case errors.As(err, &wrong):
 		return &FieldError{Field: wrong.Field}
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrNotJSON, err)
+	case err != nil: // which would quote the body
+		return ErrNotJSON
 	}
 	return missing(reflect.ValueOf(v).Elem())
 }

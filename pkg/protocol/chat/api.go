@@ -202,17 +202,19 @@ func (a *api) logout(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// refuse answers with an error, and logs it if it is ours.
+// refuse answers with an error, and logs it. What is wrong with a request is not told
+// there, since that may tell of what a user has typed.
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	told := apiErrorOf(err)
-	level := slog.LevelDebug
+	about := []any{"protocol", Protocol, "path", r.URL.Path, "client", a.Proxies.Client(r), "code", told.ID}
 	switch {
 	case told.status == http.StatusInternalServerError:
-		level = slog.LevelError
+		a.Log.Error("request failed", append(about, "error", err)...)
 	case told.status == http.StatusServiceUnavailable && r.Context().Err() == nil:
-		level = slog.LevelWarn
+		a.Log.Warn("request failed", append(about, "error", err)...)
+	default:
+		a.Log.Debug("request refused", about...)
 	}
-	a.Log.Log(r.Context(), level, "request refused", "protocol", Protocol, "path", r.URL.Path, "client", a.Proxies.Client(r), "status", told.status, "error", err)
 	if told.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(told.retry))
 	}
