@@ -2,12 +2,16 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"parley/pkg/protocol/chat"
 )
 
 func env(pairs ...string) func(string) string {
@@ -79,22 +83,27 @@ func TestEverySetting(t *testing.T) {
 		}
 	}
 	for setting, values := range map[string][]string{
-		"listen":                    {"x", "1.2.3.4", ":99999", ":http"},
-		"redis-url":                 {"http://x", "redis://h:port", "redis://h/notanumber", "redis+sentinel://h", "redis+cluster://h/1"},
-		"redis-wait-replicas":       {"-1", "101", "x"},
-		"redis-wait-timeout":        {"0", "999us", "1501ms", "x"},
-		"node-name":                 {"a b", "ä", strings.Repeat("x", 65)},
-		"allowed-origins":           {"example.com/path", "https://a/b"},
-		"max-message-bytes":         {"-1", "1.5", "64K", "1073741825"},
-		"rate":                      {"-1", "NaN", "x", "Inf"},
-		"idle-timeout":              {"5", "-5m", "x"},
-		"trusted-proxies":           {"10.0.0.0/33", "localhost"},
-		"log-format":                {"", "JSON"},
-		"log-level":                 {"loud"},
-		"max-connections-per-ip":    {"x"},
-		"direct-retention":          {"-1s", "999ms", "24h1s", "30", "x"},
-		"direct-retention-messages": {"0", "-1", "1000001", "x"},
-		"fleet-secret":              {"123456789012345", "1234567890123456,", "1234567890123456,short", ","},
+		"listen":                     {"x", "1.2.3.4", ":99999", ":http"},
+		"redis-url":                  {"http://x", "redis://h:port", "redis://h/notanumber", "redis+sentinel://h", "redis+cluster://h/1"},
+		"redis-wait-replicas":        {"-1", "101", "x"},
+		"redis-wait-timeout":         {"0", "999us", "1501ms", "x"},
+		"node-name":                  {"a b", "ä", strings.Repeat("x", 65)},
+		"allowed-origins":            {"example.com/path", "https://a/b"},
+		"max-message-bytes":          {"-1", "1.5", "64K", "1073741825"},
+		"rate":                       {"-1", "NaN", "x", "Inf"},
+		"idle-timeout":               {"5", "-5m", "x"},
+		"trusted-proxies":            {"10.0.0.0/33", "localhost"},
+		"log-format":                 {"", "JSON"},
+		"log-level":                  {"loud"},
+		"max-connections-per-ip":     {"x"},
+		"direct-retention":           {"-1s", "999ms", "24h1s", "30", "x"},
+		"direct-retention-messages":  {"0", "-1", "1000001", "x"},
+		"database-url":               {"postgres://a/b", "mysql://", "mysql://u:p@h:99999/db", "sqlite:", "parley.db"},
+		"chat-rooms":                 {"", "a", "a=", "=A", "a=A,", "a=A,a=B", "ä=A", "a b=A", "a=A\x07", strings.Repeat("x", 65) + "=A", "a=" + strings.Repeat("é", 101), strings.Join(roomList(101), ",")},
+		"chat-room-length":           {"0", "-1", "10000001", "x"},
+		"login-failures-per-account": {"-1", "x"},
+		"login-failures-per-address": {"-1", "x"},
+		"fleet-secret":               {"123456789012345", "1234567890123456,", "1234567890123456,short", ","},
 	} {
 		for _, v := range values {
 			if _, err := ParseConfig([]string{"--" + setting + "=" + v}, env(), io.Discard); err == nil {
@@ -103,6 +112,33 @@ func TestEverySetting(t *testing.T) {
 				t.Errorf("--%s=%s: the error does not name it: %v", setting, v, err)
 			}
 		}
+	}
+}
+
+// roomList is n rooms.
+func roomList(n int) (rooms []string) {
+	for i := range n {
+		rooms = append(rooms, fmt.Sprintf("r%d=Room %d", i, i))
+	}
+	return rooms
+}
+
+func TestChatRooms(t *testing.T) {
+	long := strings.Repeat("x", 64) + "=" + strings.Repeat("é", 100)
+	c, err := ParseConfig([]string{"--chat-rooms", " a=The = sign , B-2_c=Küche," + long}, env(), io.Discard)
+	want := []chat.RoomConfig{{ID: "a", Name: "The = sign"}, {ID: "B-2_c", Name: "Küche"}, {ID: long[:64], Name: long[65:]}}
+	if err != nil || !slices.Equal(c.ChatRooms, want) {
+		t.Errorf("%v, %v", c.ChatRooms, err)
+	}
+	if c, err = ParseConfig([]string{"--chat-rooms", strings.Join(roomList(100), ",")}, env(), io.Discard); err != nil || len(c.ChatRooms) != 100 {
+		t.Errorf("%d rooms, %v", len(c.ChatRooms), err)
+	}
+}
+
+func TestDatabaseURLStaysSecret(t *testing.T) {
+	_, err := ParseConfig([]string{"--database-url=mysql://u:hunter2@h:x/db"}, env(), io.Discard)
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -18,7 +18,8 @@ Usage:
 Without flags a node runs alone, with a Redis inside the process:
   parley                                         open http://localhost:8398
 A fleet is any number of nodes on one Redis, behind a balancer:
-  parley --listen :8398 --redis-url redis://redis:6379 --trusted-proxies 10.0.0.0/8
+  parley --listen :8398 --redis-url redis://redis:6379 --trusted-proxies 10.0.0.0/8 \
+         --database-url mysql://parley:password@mariadb/parley
 
 Flags, each also as an environment variable; a flag counts before the variable,
 and both before a line "name = value" in the file that --config (PARLEY_CONFIG)
@@ -30,7 +31,10 @@ names. A limit of 0 is off. Durations are written like 25s or 5m.
 		for _, line := range wrap(s.Help, 70) {
 			fmt.Fprintf(w, "        %s\n", line)
 		}
-		fmt.Fprintf(w, "        (%s%s)\n\n", strings.Join(s.Env, ", "), defaultText(s))
+		for _, line := range wrap("("+strings.Join(s.Env, ", ")+defaultText(s)+")", 70) {
+			fmt.Fprintf(w, "        %s\n", line)
+		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprint(w, `Signals: SIGTERM or SIGINT drains the node (see --drain-delay, --drain-window)
 and exits 0; a second one exits at once with 1. Wrong settings exit with 2.
