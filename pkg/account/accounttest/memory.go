@@ -24,9 +24,13 @@ func (f *fault) Fail(err error) {
 	f.err = err
 }
 
-func (f *fault) failure() error {
+// failure is why a call fails; nil when it does not.
+func (f *fault) failure(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := ctx.Err(); f.err == nil && err != nil {
+		return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+	}
 	return f.err
 }
 
@@ -39,14 +43,15 @@ type Users struct {
 
 type entry struct {
 	user     relay.User
+	email    string // in lower case
 	password string
 }
 
 var _ relay.Users = (*Users)(nil)
 
 // Create implements relay.Users.
-func (u *Users) Create(_ context.Context, user relay.User, password string) (relay.User, error) {
-	if err := u.failure(); err != nil {
+func (u *Users) Create(ctx context.Context, user relay.User, password string) (relay.User, error) {
+	if err := u.failure(ctx); err != nil {
 		return relay.User{}, err
 	}
 	u.mu.Lock()
@@ -59,24 +64,25 @@ func (u *Users) Create(_ context.Context, user relay.User, password string) (rel
 		return relay.User{}, relay.ErrUsernameTaken
 	}
 	user.ID = int64(len(u.all) + 1)
-	u.all = append(u.all, entry{user, password})
+	u.all = append(u.all, entry{user, strings.ToLower(user.Email), password})
 	return user, nil
 }
 
 // ByEmail implements relay.Users.
-func (u *Users) ByEmail(_ context.Context, email string) (relay.User, string, error) {
-	return u.find(func(e entry) bool { return strings.ToLower(e.user.Email) == strings.ToLower(email) })
+func (u *Users) ByEmail(ctx context.Context, email string) (relay.User, string, error) {
+	email = strings.ToLower(email)
+	return u.find(ctx, func(e entry) bool { return e.email == email })
 }
 
 // ByID implements relay.Users.
-func (u *Users) ByID(_ context.Context, id int64) (relay.User, error) {
-	user, _, err := u.find(func(e entry) bool { return e.user.ID == id })
+func (u *Users) ByID(ctx context.Context, id int64) (relay.User, error) {
+	user, _, err := u.find(ctx, func(e entry) bool { return e.user.ID == id })
 	return user, err
 }
 
 // Taken implements relay.Users.
-func (u *Users) Taken(_ context.Context, username, email string) (usernameTaken, emailTaken bool, err error) {
-	if err := u.failure(); err != nil {
+func (u *Users) Taken(ctx context.Context, username, email string) (usernameTaken, emailTaken bool, err error) {
+	if err := u.failure(ctx); err != nil {
 		return false, false, err
 	}
 	u.mu.Lock()
@@ -85,8 +91,8 @@ func (u *Users) Taken(_ context.Context, username, email string) (usernameTaken,
 	return usernameTaken, emailTaken, nil
 }
 
-func (u *Users) find(is func(entry) bool) (relay.User, string, error) {
-	if err := u.failure(); err != nil {
+func (u *Users) find(ctx context.Context, is func(entry) bool) (relay.User, string, error) {
+	if err := u.failure(ctx); err != nil {
 		return relay.User{}, "", err
 	}
 	u.mu.Lock()
@@ -101,9 +107,10 @@ func (u *Users) find(is func(entry) bool) (relay.User, string, error) {
 
 // taken is called with mu held.
 func (u *Users) taken(username, email string) (usernameTaken, emailTaken bool) {
+	email = strings.ToLower(email)
 	for _, e := range u.all {
 		usernameTaken = usernameTaken || e.user.Username == username
-		emailTaken = emailTaken || strings.ToLower(e.user.Email) == strings.ToLower(email)
+		emailTaken = emailTaken || e.email == email
 	}
 	return usernameTaken, emailTaken
 }
@@ -147,11 +154,8 @@ func check(key string, value []byte, life time.Duration) error {
 
 // open locks the store, and checks a call.
 func (s *Store) open(ctx context.Context) error {
-	if err := s.failure(); err != nil {
+	if err := s.failure(ctx); err != nil {
 		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 	}
 	s.mu.Lock()
 	if s.values == nil {
@@ -294,8 +298,8 @@ func (p *Publisher) Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t
 }
 
 // Publish implements relay.Publisher.
-func (p *Publisher) Publish(_ context.Context, m relay.Message, _ relay.Retention) (relay.ID, error) {
-	if err := p.failure(); err != nil {
+func (p *Publisher) Publish(ctx context.Context, m relay.Message, _ relay.Retention) (relay.ID, error) {
+	if err := p.failure(ctx); err != nil {
 		return relay.ID{}, err
 	}
 	p.mu.Lock()
