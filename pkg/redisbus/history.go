@@ -184,21 +184,36 @@ func (b *Bus) Before(ctx context.Context, t relay.Topic, before relay.ID, n int)
 // steadily asks Redis something once this node hears it, and again for as long as
 // Redis refuses for the moment and ctx allows.
 func (l *link) steadily(ctx context.Context, ask func() error) error {
-	for pause := retryMin; ; pause = min(2*pause, retryMax) {
-		err := l.hearing.wait(ctx)
-		if err == nil {
-			err = ask()
+	return l.insist(ctx, func() error {
+		if err := l.hearing.wait(ctx); err != nil {
+			return err
 		}
+		return ask()
+	})
+}
+
+// insist asks Redis something, and again for as long as Redis refuses for the moment
+// and ctx allows.
+func (l *link) insist(ctx context.Context, ask func() error) error {
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
+		err := ask()
 		if err == nil {
 			return nil
 		}
 		if !refused(err) || !sleep(ctx, pause) {
 			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 		}
-		if noScript(err) {
-			_ = l.loadScripts(ctx, l.ask) // if it fails, so does what comes next
-		} else {
-			_, _ = l.master.follow(ctx) // the same
-		}
+		l.seeTo(ctx, err)
+	}
+}
+
+// seeTo does what helps against an error with which Redis has refused something.
+func (l *link) seeTo(ctx context.Context, err error) {
+	switch {
+	case err == nil || !refused(err):
+	case noScript(err):
+		_ = l.loadScripts(ctx, l.ask) // if it fails, so does what comes next
+	default:
+		_, _ = l.master.follow(ctx) // the same
 	}
 }

@@ -82,6 +82,20 @@ const (
 	noteKind    = "b:"
 )
 
+// Of a topic's roster: the members that a node has, those that any has, and the
+// numbers of changes. Ids of nodes have no spaces.
+const (
+	ownKind     = "r:"
+	membersKind = "m:"
+	numbersKind = "n:"
+)
+
+func (k keyspace) own(t relay.Topic, node string) string {
+	return k.prefix + ownKind + string(t) + " " + node
+}
+func (k keyspace) members(t relay.Topic) string { return k.prefix + membersKind + string(t) }
+func (k keyspace) numbers(t relay.Topic) string { return k.prefix + numbersKind + string(t) }
+
 func (k keyspace) stream(t relay.Topic) string  { return k.prefix + streamKind + string(t) }
 func (k keyspace) head(t relay.Topic) string    { return k.prefix + headKind + string(t) }
 func (k keyspace) channel(t relay.Topic) string { return k.prefix + channelKind + string(t) }

@@ -19,6 +19,8 @@ var (
 	readSource string
 	//go:embed journal.lua
 	journalSource string
+	//go:embed roster.lua
+	rosterSource string
 	//go:embed epoch.lua
 	epochSource string
 
@@ -30,6 +32,8 @@ var (
 	appendShardedScript  = newScript(sharded(appendSource))
 	readScript           = newScript(readSource)
 	journalScript        = newScript(journalSource)
+	rosterScript         = newScript(rosterSource)
+	rosterShardedScript  = newScript(sharded(rosterSource))
 	epochScript          = newScript(epochSource)
 )
 
@@ -46,7 +50,7 @@ func newScript(source string) script {
 
 // scripts are those that every connection but the subscriber's finds loaded.
 func (l *link) scripts() []script {
-	return []script{l.publishScript(), l.appendScript(), readScript, journalScript}
+	return []script{l.publishScript(), l.appendScript(), readScript, journalScript, l.rosterScript()}
 }
 
 func (l *link) publishScript() script {
@@ -61,6 +65,13 @@ func (l *link) appendScript() script {
 		return appendShardedScript
 	}
 	return appendScript
+}
+
+func (l *link) rosterScript() script {
+	if l.sharded {
+		return rosterShardedScript
+	}
+	return rosterScript
 }
 
 // loadScripts has Redis have those again that it has forgotten.
