@@ -4,6 +4,7 @@
  * text nodes only.
  */
 
+import { fillBadge } from './announcer.js';
 import { clone, find, page } from './elements.js';
 import { portrait, shortAddress } from './portrait.js';
 
@@ -138,10 +139,7 @@ export class Conversation {
 
   /** Shows the unread count in the list. */
   showUnread() {
-    const badge = find(this.item, '.unread');
-    badge.hidden = this.unread === 0;
-    badge.textContent = this.unread > 99 ? '99+' : String(this.unread);
-    badge.setAttribute('aria-label', `${this.unread} unread`);
+    fillBadge(find(this.item, '.unread'), this.unread);
     this.item.classList.toggle('has-unread', this.unread > 0);
   }
 

@@ -24,6 +24,11 @@ export const page = {
   noticeClose: byId('notice-close', HTMLButtonElement),
   announcer: byId('announcer', HTMLElement),
 
+  toDirect: byId('to-direct', HTMLElement),
+  directUnread: byId('direct-unread', HTMLElement),
+  toRooms: byId('to-rooms', HTMLElement),
+  roomsUnread: byId('rooms-unread', HTMLElement),
+
   address: byId('address', HTMLElement),
   node: byId('node', HTMLElement),
   copyLink: byId('copy-link', HTMLButtonElement),
@@ -45,6 +50,35 @@ export const page = {
   logSlot: byId('log-slot', HTMLElement),
   composer: byId('composer', HTMLFormElement),
   text: byId('text', HTMLTextAreaElement),
+
+  roomsStatus: byId('rooms-status', HTMLElement),
+  roomsStatusText: byId('rooms-status-text', HTMLElement),
+  roomsTrouble: byId('rooms-trouble', HTMLElement),
+  roomsTroubleText: byId('rooms-trouble-text', HTMLElement),
+  roomsTryNow: byId('rooms-try-now', HTMLButtonElement),
+  signedOut: byId('signed-out', HTMLElement),
+  signedOutText: byId('signed-out-text', HTMLElement),
+  login: byId('login', HTMLFormElement),
+  signup: byId('signup', HTMLFormElement),
+  toSignup: byId('to-signup', HTMLButtonElement),
+  toLogin: byId('to-login', HTMLButtonElement),
+  signedIn: byId('signed-in', HTMLElement),
+  username: byId('username', HTMLElement),
+  logout: byId('logout', HTMLButtonElement),
+  logoutError: byId('logout-error', HTMLElement),
+  rooms: byId('rooms', HTMLElement),
+  noRooms: byId('no-rooms', HTMLElement),
+  roomsWelcome: byId('rooms-welcome', HTMLElement),
+  room: byId('room', HTMLElement),
+  roomTitle: byId('room-title', HTMLElement),
+  here: byId('here', HTMLDetailsElement),
+  hereCount: byId('here-count', HTMLElement),
+  hereList: byId('here-list', HTMLElement),
+  roomSlot: byId('room-slot', HTMLElement),
+  roomNew: byId('room-new', HTMLButtonElement),
+  typing: byId('typing', HTMLElement),
+  roomComposer: byId('room-composer', HTMLFormElement),
+  roomText: byId('room-text', HTMLTextAreaElement),
 };
 
 const templates = {
@@ -53,6 +87,10 @@ const templates = {
   message: byId('message-template', HTMLTemplateElement),
   note: byId('note-template', HTMLTemplateElement),
   gap: byId('gap-template', HTMLTemplateElement),
+  room: byId('room-template', HTMLTemplateElement),
+  roomLog: byId('room-log-template', HTMLTemplateElement),
+  roomMessage: byId('room-message-template', HTMLTemplateElement),
+  pending: byId('pending-template', HTMLTemplateElement),
 };
 
 /**

@@ -1,5 +1,5 @@
 /**
- * The sample app in Chromium, end to end: users on two nodes talk to each
+ * Direct messages in Chromium, end to end: users on two nodes talk to each
  * other; one of them loses its node, is loaded anew, opened twice, and loses its
  * session.
  *
@@ -13,10 +13,9 @@
  */
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { User, launch } from './browser.mjs';
+import { User } from './browser.mjs';
+import { start } from './stage.mjs';
 
 const { values: { url, url2, shots } } = parseArgs({
   options: { url: { type: 'string' }, url2: { type: 'string' }, shots: { type: 'string' } },
@@ -25,55 +24,12 @@ if (!url || !url2) {
   console.error('usage: app.e2e.mjs --url http://HOST:PORT --url2 http://HOST:PORT [--shots DIR]');
   process.exit(2);
 }
-if (shots) mkdirSync(shots, { recursive: true });
-
-/** @type {User[]} */
-const users = [];
-
-/** Opens the app for one more user. */
-async function enter(address, options) {
-  const user = await User.open(browser, address, options);
-  users.push(user);
-  return user;
-}
-
-/** Runs one part of the test, and says that it passed. */
-async function check(what, run) {
-  try {
-    await run();
-  } catch (error) {
-    throw new Error(what, { cause: error });
-  }
-  console.log(`PASS ${what}`);
-}
-
-/** The next line on standard input. */
-function nextLine() {
-  return new Promise((resolve, reject) => {
-    const lines = createInterface({ input: process.stdin });
-    lines.once('line', (line) => resolve(line.trim()));
-    lines.once('close', () => reject(new Error('standard input ended')));
-  });
-}
+const { users, enter, check, nextLine, finish } = await start(User, shots);
 
 const PHONE = { viewport: { width: 390, height: 760 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const MARKUP = '<img src=x onerror="window.hacked = 1"><b>bold</b>&amp;<script>window.hacked = 2</script>';
 
-const browser = await launch();
-try {
-  await run();
-  console.log('PASS all');
-} catch (error) {
-  console.error(`FAIL ${error.message}\n${error.cause?.stack ?? error.stack}`);
-  for (const [i, user] of users.entries()) {
-    if (user.troubles.length) console.error(`the page of user ${i} said: ${user.troubles.join('; ')}`);
-    await user.shot(shots, `failed-${i}`).catch(() => {});
-  }
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-  process.stdin.destroy(); // the caller may keep its end open
-}
+await finish(run);
 
 async function run() {
   const a = await enter(url);
@@ -293,7 +249,7 @@ async function shareLink(a) {
 async function byKeyboard(b) {
   const user = await enter(url);
   const { page } = user;
-  for (const expected of ['#copy-link', '#copy-address', '#peer']) {
+  for (const expected of ['#to-direct', '#to-rooms', '#copy-link', '#copy-address', '#peer']) {
     await page.keyboard.press('Tab');
     assert.equal(await user.focus(), expected);
     const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);

@@ -35,7 +35,7 @@ export class User {
       viewport: { width: 1180, height: 760 }, permissions: ['clipboard-read', 'clipboard-write'], reducedMotion: 'reduce', ...options,
     });
     context.setDefaultTimeout(PATIENCE);
-    const user = new User(await context.newPage());
+    const user = new this(await context.newPage());
     await user.watch();
     await user.page.goto(url);
     await user.connected();

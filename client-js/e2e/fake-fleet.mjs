@@ -1,27 +1,28 @@
-/** Runs the end-to-end test against the small fleet of the unit tests: `npm run e2e`. */
+/** Runs the end-to-end tests against the small fleet of the unit tests: `npm run e2e [-- --shots DIR]`. */
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Fleet } from '../test/fleet.js';
 
-const fleet = new Fleet();
-const nodes = [await fleet.start('alpha'), await fleet.start('beta')];
+for (const script of ['app.e2e.mjs', 'rooms.e2e.mjs']) {
+  const fleet = new Fleet();
+  const nodes = [await fleet.start('alpha'), await fleet.start('beta')];
 
-const script = fileURLToPath(new URL('app.e2e.mjs', import.meta.url));
-const test = spawn(process.execPath, [
-  script, '--url', nodes[0].url, '--url2', nodes[1].url, ...process.argv.slice(2),
-], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const test = spawn(process.execPath, [
+    fileURLToPath(new URL(script, import.meta.url)), '--url', nodes[0].url, '--url2', nodes[1].url, ...process.argv.slice(2),
+  ], { stdio: ['pipe', 'pipe', 'inherit'] });
 
-createInterface({ input: test.stdout }).on('line', async (line) => {
-  console.log(line);
-  if (line !== 'READY-FOR-KILL') return;
-  await nodes[0].kill();
-  test.stdin.write('KILLED\n');
-  nodes[0] = await fleet.start('gamma', nodes[0].port);
-});
+  createInterface({ input: test.stdout }).on('line', async (line) => {
+    console.log(line);
+    if (line !== 'READY-FOR-KILL') return;
+    await nodes[0].kill();
+    test.stdin.write('KILLED\n');
+    nodes[0] = await fleet.start('gamma', nodes[0].port);
+  });
 
-test.on('exit', async (code) => {
+  const [code] = await once(test, 'exit');
   await Promise.all(nodes.map((node) => node.kill()));
-  process.exitCode = code ?? 1;
-});
+  process.exitCode ||= code ?? 1;
+}
