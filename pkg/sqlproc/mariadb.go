@@ -123,7 +123,12 @@ func (s *MariaDB) install() error {
 	}
 	args := append([]string{"--no-defaults", "--datadir=" + s.data(), "--auth-root-authentication-method=normal",
 		"--skip-test-db"}, asUser()...)
-	if said, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+	if err := os.Mkdir(s.temporary(), 0o700); err != nil {
+		return err
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+s.temporary())
+	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("mariadb-install-db: %w\n%s", err, said)
 	}
 	// What the server executes at each start. Nobody else on this machine gets in:
@@ -137,6 +142,10 @@ func (s *MariaDB) install() error {
 
 func (s *MariaDB) data() string  { return filepath.Join(s.dir, "data") }
 func (s *MariaDB) first() string { return filepath.Join(s.dir, "first.sql") }
+
+// temporary is where it has temporary tables: a server that starts removes those that
+// it finds where it puts its own, whosever they are.
+func (s *MariaDB) temporary() string { return filepath.Join(s.dir, "tmp") }
 
 // asUser are the arguments without which the server does not run as root.
 func asUser() []string {
@@ -252,6 +261,7 @@ func (s *MariaDB) runLocked() error {
 	args := append([]string{
 		"--no-defaults",
 		"--datadir=" + s.data(),
+		"--tmpdir=" + s.temporary(),
 		"--init-file=" + s.first(),
 		"--bind-address=" + host,
 		"--port=" + strconv.Itoa(s.port),
