@@ -120,7 +120,7 @@ export class Room {
    * @returns {News[]} what can be appended; not all while there is a hole.
    */
   resume(page, recovered) {
-    const newer = this.#newer(page);
+    const newer = this.#newer(page, recovered === false);
     // A hole that was open is covered by this page and those before it.
     this.#ahead = newer.length > 0 ? { messages: newer, gaps: new Set(), recovered } : null;
     // Less than a page is all that was missed, though what is known is older and exists.
@@ -164,7 +164,7 @@ export class Room {
   history(before, page) {
     if (before === this.holeBefore) {
       const { messages } = /** @type {Ahead} */ (this.#ahead);
-      messages.unshift(...this.#newer(page));
+      messages.unshift(...this.#newer(page, false));
       return { older: [], news: this.#close(page) };
     }
     if (before !== this.messages[0]?.id) return { older: [], news: [] };
@@ -203,12 +203,14 @@ export class Room {
   }
 
   /**
-   * What of a page is newer than all that is known, oldest first.
+   * What of a page is new, oldest first.
    * @param {Page} page
+   * @param {boolean} lost  Whether what is known may have been lost, and its place taken by others.
    */
-  #newer(page) {
+  #newer(page, lost) {
     const { last } = this;
-    return page.messages.filter(({ id }) => last === null || compareIds(id, last) > 0).reverse();
+    const least = lost ? this.messages[0]?.id : last;
+    return page.messages.filter(({ id }) => !least || (compareIds(id, least) > 0 && !this.#ids.has(id))).reverse();
   }
 
   /**

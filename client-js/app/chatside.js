@@ -276,6 +276,8 @@ function showConnection() {
   const { state } = client;
   page.roomsStatus.dataset.state = state;
   page.roomsStatusText.textContent = { connecting: 'Connecting', open: 'Connected', waiting: 'Reconnecting', closed: 'Not signed in' }[state];
+  // Who is here is not known meanwhile.
+  page.here.hidden = state !== 'open';
   page.roomsTrouble.hidden = state !== 'waiting';
   if (state !== 'waiting') return;
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));

@@ -260,6 +260,15 @@ test('a gap with nothing after it is told too', () => {
   assert.deepEqual(t.holds(), contents(1, 3));
 });
 
+test('what stands now where something was lost is handed on too', () => {
+  const t = setUp();
+  t.open([room(1, 2)]);
+  t.socket.live([message(8)]);
+  t.lose().hello([room(1, 2, false, { messages: [message(9), message(7), message(2), message(1)], recovered: false })]);
+  assert.deepEqual(t.heard(), ['m8', 'gap', 'm7', 'm9']);
+  assert.deepEqual(t.holds(), ['m1', 'm2', 'm7', 'm8', 'm9']);
+});
+
 test('a relay that resumes nothing, and has nothing left of what was known, has lost it', () => {
   const t = setUp();
   t.open();

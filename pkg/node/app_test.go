@@ -17,21 +17,15 @@ import (
 
 const clientDir = "../../client-js"
 
-// The sample app in Chromium: two pages talk through two nodes, and the one
-// whose node dies comes back on the other.
-func TestSampleApp(t *testing.T) {
-	script := clientDir + "/e2e/app.e2e.mjs"
+// runInChromium runs one of the client's end-to-end tests, with page A at one address
+// and page B at another. When the test wants it, kill is called with the name of page
+// A's node, if the page knows it.
+func runInChromium(t *testing.T, script, addrA, addrB string, kill func(node string)) {
+	t.Helper()
 	if _, err := os.Stat(clientDir + "/node_modules/playwright-core"); err != nil {
 		t.Fatal("client-js has not been set up: run make setup (npm ci in client-js)")
 	}
-	redis := relaytest.StartRedis(t)
-	a := startNode(t, "--redis-url="+redis.URL(), "--rate=50", "--node-name=node-a")
-	b := startNode(t, "--redis-url="+redis.URL(), "--rate=50", "--node-name=node-b")
-	ready(t, a, b)
-	// Page A comes through nginx, which has node a first, and node b when that
-	// one has died; page B is on node b.
-	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
-	args := []string{script, "--url", "http://" + balancer, "--url2", "http://" + b.addr}
+	args := []string{clientDir + "/e2e/" + script, "--url", "http://" + addrA, "--url2", "http://" + addrB}
 	if dir := os.Getenv("PARLEY_SHOTS"); dir != "" {
 		args = append(args, "--shots", dir)
 	}
@@ -58,11 +52,7 @@ func TestSampleApp(t *testing.T) {
 			of = name
 		}
 		if lines.Text() == "READY-FOR-KILL" {
-			victim := a
-			if of == "node-b" {
-				victim = b
-			}
-			victim.kill()
+			kill(of)
 			if _, err := io.WriteString(stdin, "KILLED\n"); err != nil {
 				t.Error(err)
 			}
@@ -71,6 +61,33 @@ func TestSampleApp(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, stderr.String())
 	}
+}
+
+// Direct messages of the sample app in Chromium: two pages talk through two nodes, and
+// the one whose node dies comes back on the other.
+func TestSampleApp(t *testing.T) {
+	redis := relaytest.StartRedis(t)
+	a := startNode(t, "--redis-url="+redis.URL(), "--rate=50", "--node-name=node-a")
+	b := startNode(t, "--redis-url="+redis.URL(), "--rate=50", "--node-name=node-b")
+	ready(t, a, b)
+	// Page A comes through nginx, which has node a first, and node b when that
+	// one has died; page B is on node b.
+	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
+	runInChromium(t, "app.e2e.mjs", balancer, b.addr, func(node string) {
+		if node == "node-b" {
+			b.kill()
+		} else {
+			a.kill()
+		}
+	})
+}
+
+// Rooms of the sample app in Chromium, on two nodes that are reached in the same way.
+func TestSampleAppRooms(t *testing.T) {
+	nodes := chatFleet(t, 2)
+	a, b := nodes[0], nodes[1]
+	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
+	runInChromium(t, "rooms.e2e.mjs", balancer, b.addr, func(string) { a.kill() })
 }
 
 // What a node serves to browsers is complete, and only that.
@@ -85,7 +102,7 @@ func TestAppFiles(t *testing.T) {
 		r.Body.Close()
 		return r
 	}
-	for path, contentType := range map[string]string{"/": "text/html", "/parley.js": "text/javascript", "/app.js": "text/javascript",
+	for path, contentType := range map[string]string{"/": "text/html", "/parley.js": "text/javascript", "/chat.js": "text/javascript", "/app.js": "text/javascript",
 		"/style.css": "text/css", "/favicon.svg": "image/svg+xml"} {
 		r := get(path)
 		if r.StatusCode != http.StatusOK || !strings.HasPrefix(r.Header.Get("Content-Type"), contentType) {
