@@ -268,6 +268,9 @@ func (s *MariaDB) runLocked() error {
 		"--socket=" + filepath.Join(s.dir, "socket"),
 		"--pid-file=" + filepath.Join(s.dir, "pid"),
 		"--skip-name-resolve",
+		// The system allows a user only so much of it, which many servers at once
+		// exceed.
+		"--innodb-use-native-aio=0",
 		"--performance-schema=OFF",
 		"--innodb-buffer-pool-size=64M",
 		// What was committed outlives the process, though not the machine.

@@ -223,7 +223,8 @@ func TestPagesOfALongTopic(t *testing.T) {
 				}
 			} else {
 				kind, key, extra := mariadbPlan(t, conn, query, args)
-				if want := map[bool]string{true: "ref", false: "range"}[place.IsZero()]; kind != want || key != "PRIMARY" || strings.Contains(extra, "filesort") {
+				// Versions differ in what they call the way to the end of a topic.
+				if kind != "range" && !(kind == "ref" && place.IsZero()) || key != "PRIMARY" || strings.Contains(extra, "filesort") {
 					t.Errorf("%s: the plan is %s by %s: %s", name, kind, key, extra)
 				}
 				before := handlerReads(t, conn)
