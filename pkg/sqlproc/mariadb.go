@@ -1,6 +1,7 @@
 package sqlproc
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -206,7 +207,36 @@ func (s *MariaDB) kill() {
 
 // Stop suspends the server by SIGSTOP: connections to it stand, and new ones can
 // be made, but nothing is answered until Cont.
-func (s *MariaDB) Stop() error { return s.signal(syscall.SIGSTOP) }
+func (s *MariaDB) Stop() error {
+	if err := s.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	// Its threads come to a halt one after the other.
+	deadline := time.Now().Add(askTimeout)
+	for pid := s.Pid(); !halted(pid); time.Sleep(tick) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not come to a halt", s.Addr())
+		}
+	}
+	return nil
+}
+
+// halted tells whether all threads of a process are suspended. It knows of Linux only,
+// and believes others.
+func halted(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)) // the pattern is a good one
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		// The state is what comes after the name, which may have parentheses.
+		if i := bytes.LastIndexByte(stat, ')'); i >= 0 && !bytes.HasPrefix(stat[i+1:], []byte(" T")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Cont has a stopped server go on.
 func (s *MariaDB) Cont() error { return s.signal(syscall.SIGCONT) }
