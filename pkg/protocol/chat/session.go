@@ -370,12 +370,17 @@ func (s *session) typing(room *room) {
 // not signed in any more. On the loop.
 func (s *session) join(exists map[*room]bool) bool {
 	sh := s.shard
-	b := append([]byte(`{"type":"hello","payload":{"me":`), s.user...)
-	b = append(b, `,"rooms":[`...)
 	var online []byte
 	if s.presence {
 		online = sh.live.onlineWith(s.member)
 	}
+	size := len(s.user) + len(`{"type":"hello","payload":{"me":,"rooms":[]}}`)
+	for _, st := range sh.rooms {
+		size += len(st.room.head) + len(st.newest()) + len(online) + len(`],"hasMoreMessages":false,"recovered":false,"online":},`)
+	}
+	b := append(make([]byte, 0, size), `{"type":"hello","payload":{"me":`...)
+	b = append(b, s.user...)
+	b = append(b, `,"rooms":[`...)
 	for i, st := range sh.rooms {
 		if i > 0 {
 			b = append(b, ',')
