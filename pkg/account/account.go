@@ -42,7 +42,8 @@ type Config struct {
 	Publisher relay.Publisher
 	// FailuresPerAccount and FailuresPerAddress are how many sign-ins may fail within
 	// FailureWindow, on all nodes together: for one email, whether an account has it or
-	// not, and from one client address or IPv6 /64 network.
+	// not, and from one client address or IPv6 /64 network. Those under way count until
+	// they have succeeded.
 	FailuresPerAccount int
 	FailuresPerAddress int
 	Log                *slog.Logger // nil: none

@@ -48,10 +48,7 @@ func (l *logged) String() string {
 	return l.all.String()
 }
 
-var (
-	home  = netip.MustParseAddr("192.0.2.1")
-	other = netip.MustParseAddr("192.0.2.2")
-)
+var home = netip.MustParseAddr("192.0.2.1")
 
 const (
 	email    = "Alice@Example.com"

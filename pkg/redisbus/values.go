@@ -18,8 +18,8 @@ const (
 	valuesTimeout = 1800 * time.Millisecond
 	// valuesAtOnce is how many values one pipeline asks for.
 	valuesAtOnce = 500
-	// valueWaits bounds the calls of a link that wait for replicas at once: reads of
-	// histories share its connections.
+	// valueWaits bounds the calls of a link that wait for replicas at once: others need
+	// its connections, too.
 	valueWaits = readConns / 2
 	// valueDetours bounds the calls of a link that connect to the master to which a
 	// slot is being moved.

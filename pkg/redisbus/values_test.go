@@ -168,6 +168,35 @@ func TestValuesWaitForReplicas(t *testing.T) {
 	}
 }
 
+// However many wait for replicas that are away, others find a connection.
+func TestValuesThatWaitLeaveRoom(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	o := optionsWaiting(r.URL(), 1)
+	o.WaitTimeout = redisbus.MaxWaitTimeout
+	b := openWith(t, o)
+	relaytest.Run(t, b)
+	v := b.Values()
+	var wg sync.WaitGroup
+	for i := range 6 * redisbus.ValueWaits {
+		wg.Go(func() {
+			if err := v.Put(t.Context(), fmt.Sprint("k/", i), nil, time.Minute); !errors.Is(err, relay.ErrUnavailable) {
+				t.Errorf("Put without a replica: error = %v, want %v", err, relay.ErrUnavailable)
+			}
+		})
+	}
+	relaytest.Eventually(t, "as many wait as may", func() bool { return v.InUse() == redisbus.ValueWaits })
+	for range 10 {
+		if n := v.InUse(); n > redisbus.ValueWaits {
+			t.Errorf("%d connections are in use, want %d", n, redisbus.ValueWaits)
+		}
+		if _, err := v.Get(t.Context(), "k/x"); err != nil {
+			t.Errorf("Get meanwhile: %v", err)
+		}
+	}
+	wg.Wait()
+}
+
 // What was put when all replicas had to have it outlives the master; meanwhile calls
 // fail or work, but none lies.
 func TestValuesAfterFailover(t *testing.T) {

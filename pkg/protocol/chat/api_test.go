@@ -149,7 +149,7 @@ func TestAPIPanics(t *testing.T) {
 		}
 	}
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler {
+		if p := recover(); p != any(http.ErrAbortHandler) { //nolint:errorlint // it is panicked with as it is
 			t.Errorf("recovered %v, want the server to abort", p)
 		}
 	}()
