@@ -20,6 +20,9 @@ const (
 	rosterAtOnce = 500
 	// rosterBatch is the most scripts in one pipeline.
 	rosterBatch = 64
+	// rosterDoubt is how long a node may have members without a claim before it is taken
+	// for dead: who lives claims again, within two renewals of its lease.
+	rosterDoubt = leaseLife
 	// rosterGoodbye is how long a node that ends tries to take its members back.
 	rosterGoodbye = 2 * time.Second
 	// rosterAgainMin and rosterAgainMax bound the pause after Redis has failed.
@@ -44,6 +47,10 @@ type Roster struct {
 	node  string
 	log   *slog.Logger
 	wake  chan struct{}
+
+	// Owned by Run.
+	looked   relay.Topic          // where somebody was in doubt
+	doubtful map[string]time.Time // nodes that have members there without a claim, since when
 
 	mu     sync.Mutex
 	topics map[relay.Topic]*attendance
@@ -79,16 +86,18 @@ func (l *link) regime() regime {
 // the fleet's Run.
 func NewRoster(b *Bus, f *Fleet, log *slog.Logger) *Roster {
 	r := &Roster{bus: b, fleet: f, node: f.options.Node, log: log, wake: make(chan struct{}, 1),
-		topics: map[relay.Topic]*attendance{}, due: map[relay.Topic]struct{}{}}
+		doubtful: map[string]time.Time{}, topics: map[relay.Topic]*attendance{}, due: map[relay.Topic]struct{}{}}
 	f.OnRelease(rosterKind, func(ctx context.Context, c relay.Claim) error {
-		return r.clear(ctx, topicOfClaim(c), c.Holder)
+		return r.takeBack(ctx, topicOfClaim(c), c.Holder)
 	})
 	f.OnLost(r.lost)
 	return r
 }
 
 // claimOf is the name of the claim on a topic, and topicOfClaim its inverse.
-func (r *Roster) claimOf(t relay.Topic) string { return rosterKind + "/" + r.node + "/" + string(t) }
+func (r *Roster) claimOf(t relay.Topic) string { return rosterClaim(t, r.node) }
+
+func rosterClaim(t relay.Topic, node string) string { return rosterKind + "/" + node + "/" + string(t) }
 
 func topicOfClaim(c relay.Claim) relay.Topic {
 	return relay.Topic(c.Name[min(len(c.Name), len(rosterKind)+len(c.Holder)+2):])
@@ -187,7 +196,9 @@ func (r *Roster) Run(ctx context.Context) error {
 			r.end(context.WithoutCancel(ctx))
 			return nil
 		case <-tick.C:
-			err = r.check(ctx)
+			if err = r.check(ctx); err == nil {
+				err = r.lookForDead(ctx)
+			}
 		case <-r.wake:
 		case <-retry.C:
 		}

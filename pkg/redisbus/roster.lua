@@ -1,8 +1,9 @@
 -- Who is present at a topic.
 --
 -- KEYS: the hash that says of each member how many nodes have it; the hash of the last
--- change's number, and of the epoch that it belongs to; but for 'members' the set of
--- members that one node has; but for 'check' the epoch. All share a slot.
+-- change's number, of the epoch that it belongs to, and of the names of the nodes' sets
+-- of members; but for 'members' the set of one node; but for 'check' the epoch. All
+-- share a slot.
 -- ARGV: what to do, how long the keys live in milliseconds; then the channel, what an
 -- envelope begins with, and what there is to do.
 local call = redis.call
@@ -14,16 +15,24 @@ if what == 'members' then
 	return {call('HKEYS', members), call('HGET', numbers, 'last') or '0'}
 end
 
+-- Has the keys live on, and returns how many members the node has.
 local function live()
-	call('PEXPIRE', own, life)
-	call('PEXPIRE', members, life)
-	call('PEXPIRE', numbers, life)
+	local has = call('SCARD', own)
+	if has > 0 then
+		call('HSETNX', numbers, own, '')
+	else
+		call('HDEL', numbers, own)
+	end
+	for i = 1, 3 do
+		if call('PTTL', KEYS[i]) < tonumber(life) / 2 then
+			call('PEXPIRE', KEYS[i], life)
+		end
+	end
+	return has
 end
 
--- How many members the node has. The keys live on.
 if what == 'check' then
-	live()
-	return call('SCARD', own)
+	return live()
 end
 
 -- In an epoch of its own the numbers leap: Redis may have lost the last ones, and
@@ -71,12 +80,11 @@ if what == 'change' then
 			tell('+', member)
 		end
 	end
-	live()
-	return 0
+	return live()
 end
 
 -- Takes back some members of a node that is no more, and returns how many are left.
 for _, member in ipairs(call('SPOP', own, ARGV[5])) do
 	gone(member)
 end
-return call('SCARD', own)
+return live()

@@ -107,6 +107,35 @@ func TestRosterKeys(t *testing.T) {
 	present(t, b, here, "alice")
 }
 
+// A node dies, and Redis has lost its claims: its members are taken back all the same,
+// and those of nodes that live are not.
+func TestRosterWithoutClaims(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedis(t)
+	a, b, c := rosterNode(t, r.URL(), quick), rosterNode(t, r.URL(), quick), rosterNode(t, r.URL(), quick)
+	a.Enter(here, "alice")
+	b.Enter(here, "bob")
+	c.Enter(here, "carol")
+	b.Enter("here/else", "bob")
+	present(t, b, here, "alice", "bob", "carol")
+	a.Die()
+	keys, err := r.Client().Keys(t.Context(), "parley:{fleet}:*").Result()
+	if err == nil {
+		err = r.Client().Del(t.Context(), keys...).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Subscribe(t.Context(), here); err != nil {
+		t.Fatal(err)
+	}
+	present(t, b, here, "bob", "carol")
+	relaytest.Eventually(t, "it is heard", func() bool { return b.Count(here) > 0 })
+	if got := b.Messages(here); len(got) != 1 || got[0].From != "alice" {
+		t.Errorf("heard %d changes, the first of %s", len(got), got[0].From)
+	}
+}
+
 // A restart without persistence is like a flush.
 func TestRosterRestart(t *testing.T) {
 	relaytest.NoLeaks(t)

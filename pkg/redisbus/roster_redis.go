@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -137,6 +138,60 @@ func (r *Roster) check(ctx context.Context) error {
 		err = errors.Join(err, r.fleet.Release(ctx, r.claimOf(t), r.node))
 	}
 	return err
+}
+
+// lookForDead takes back members that a dead node has without a claim, since Redis has
+// lost that, as a Cluster can that loses one master. It looks at one topic of this
+// node's at a time.
+func (r *Roster) lookForDead(ctx context.Context) error {
+	if len(r.doubtful) == 0 {
+		r.looked = ""
+	}
+	r.mu.Lock()
+	if r.topics[r.looked] == nil {
+		for t := range r.topics { // any
+			r.looked = t
+			break
+		}
+		clear(r.doubtful)
+	}
+	t, none := r.looked, len(r.topics) == 0
+	r.mu.Unlock()
+	if none {
+		return nil
+	}
+	l := r.bus.link(t)
+	fields, err := l.ask.HKeys(ctx, l.keys.numbers(t)).Result()
+	if err != nil {
+		l.seeTo(ctx, err)
+		return err
+	}
+	still := map[string]time.Time{}
+	for _, field := range fields {
+		node, is := strings.CutPrefix(field, l.keys.own(t, ""))
+		if !is || node == r.node {
+			continue
+		}
+		c, err := r.fleet.Holder(ctx, rosterClaim(t, node))
+		if err != nil {
+			return err
+		}
+		since, doubted := r.doubtful[node]
+		switch {
+		case c != relay.Claim{}:
+		case !doubted:
+			still[node] = time.Now()
+		case time.Since(since) < rosterDoubt:
+			still[node] = since
+		default:
+			r.log.Warn("taking back members of a node that nobody knows", "topic", t, "of", node)
+			if err := r.takeBack(ctx, t, node); err != nil {
+				return err
+			}
+		}
+	}
+	r.doubtful = still
+	return nil
 }
 
 // carryOut brings Redis in line with what is due, until nothing is or something fails.
@@ -286,8 +341,8 @@ func (a *attendance) sign(member string) string {
 	return "-"
 }
 
-// clear takes back all members that a node has at a topic. It may be called again.
-func (r *Roster) clear(ctx context.Context, t relay.Topic, node string) error {
+// takeBack takes back all members that a node has at a topic. It may be called again.
+func (r *Roster) takeBack(ctx context.Context, t relay.Topic, node string) error {
 	l := r.bus.link(t)
 	for {
 		var left int
@@ -314,7 +369,7 @@ func (r *Roster) end(ctx context.Context) {
 		if !a.claimed {
 			continue
 		}
-		err := r.clear(ctx, t, r.node)
+		err := r.takeBack(ctx, t, r.node)
 		if err == nil {
 			err = r.fleet.Release(ctx, r.claimOf(t), r.node)
 		}
