@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"parley/cmd/parley-bench/internal/load"
+	"parley/cmd/parley-bench/internal/texto"
 )
 
 var connectCommand = command{
@@ -29,7 +30,7 @@ Examples:
 		s.number(&d.connect.Connections, "connections", 0, 1_000_000_000, "end after so `many`; then --duration counts only when it is given too")
 		s.rate(&d.connect.Rate, "rate", "`connections` a second that are begun; 0: as fast as the workers can")
 		s.duration(&d.connect.Duration, "duration", time.Millisecond, "end after this `time`")
-		d.fleet = declareFleet(s, 32)
+		d.fleet = declareFleet(s, texto.Path, 32)
 		return d
 	},
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
+	"parley/cmd/parley-bench/internal/ledger"
 	"parley/cmd/parley-bench/internal/load"
 	"parley/cmd/parley-bench/internal/texto"
 )
@@ -55,7 +57,7 @@ Examples:
 		s.duration(&d.direct.Warmup, "warmup", 0, "`time` before measuring begins")
 		s.duration(&d.direct.Duration, "duration", time.Millisecond, "measured `time`")
 		s.duration(&d.direct.Drain, "drain", 0, "longest `time` to wait at the end for what is on its way")
-		d.fleet = declareFleet(s, 64)
+		d.fleet = declareFleet(s, texto.Path, 64)
 		return d
 	},
 }
@@ -96,6 +98,10 @@ type directResult struct {
 	what string
 }
 
+func (r directResult) account() (any, iter.Seq[ledger.Finding]) {
+	return r.Ledger.Totals(), r.Ledger.Findings
+}
+
 func (r directResult) table(t *table) {
 	t.title("direct: %s; %.1f s measured", r.what, r.Seconds)
 	t.row("delivered", "%s/s   %s messages", load.Short(r.PerSecond), count(r.Deliveries))
@@ -125,12 +131,7 @@ func (r directResult) table(t *table) {
 		t.row("answered more than once", "%s", count(m.AnsweredAgain))
 	}
 	t.row("foreign", "%s", count(m.Foreign))
-	for _, f := range r.Findings {
-		t.line("  %s", f)
-	}
-	if more := r.FoundInAll - len(r.Findings); more > 0 {
-		t.line("  and %s more; --ledger FILE lists all", count(uint64(more)))
-	}
+	t.findings(r.Findings, r.FoundInAll)
 	t.notes(r.Notes)
 	if m.Acknowledged > 0 && m.Kept() {
 		t.line("\nEvery acknowledged message arrived once and in order.")

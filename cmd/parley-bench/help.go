@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-const intro = `parley-bench loads a fleet of Texto servers and reports what it did.
+const intro = `parley-bench loads a fleet of nodes and reports what it did.
 
 Usage:  parley-bench SUBCOMMAND [settings]
 
@@ -17,6 +17,7 @@ Try it, with a node and its Redis on this machine:
 
   parley --rate 0 &
   parley-bench direct --server-pids $! --duration 10s
+  parley-bench fanout --server-pids $! --subscribers 200
 
 Set --rate 0 on the nodes that you load, or they refuse (ERATE) what comes
 faster than a person writes. Client and servers share what CPUs the machine

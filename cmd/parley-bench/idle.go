@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/cmd/parley-bench/internal/load"
+	"parley/cmd/parley-bench/internal/texto"
 )
 
 var idleCommand = command{
@@ -29,7 +30,7 @@ Examples:
 		s.group("Times")
 		s.duration(&d.idle.Settle, "warmup", 0, "`time` between the last greeting and the first look")
 		s.duration(&d.idle.Hold, "duration", time.Millisecond, "`time` the connections are held then")
-		d.fleet = declareFleet(s, 64)
+		d.fleet = declareFleet(s, texto.Path, 64)
 		return d
 	},
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"runtime"
 	"strings"
@@ -86,7 +87,7 @@ func outputSettings(s *settings, command string) *output {
 	s.group("The report")
 	s.boolean(&o.json, "json", "one JSON object on standard output instead of the table")
 	s.text(&o.outFile, "out", "append the JSON object as a line to this `file` as well")
-	if command == "direct" {
+	if command == "direct" || command == "fanout" {
 		s.text(&o.ledgerFile, "ledger", "write all findings to this `file`, a JSON object a line after one with the totals")
 	}
 	s.text(&o.label, "label", "a `name` for the run in the JSON object")
@@ -157,23 +158,29 @@ func (o *output) write(out console, r *report) error {
 		_, err = fmt.Fprintf(o.out, "%s\n", line)
 		errs = append(errs, err, o.out.Close())
 	}
-	if d, ok := r.Result.(directResult); ok && o.ledger != nil {
-		errs = append(errs, o.ledger.Truncate(0), writeLedger(o.ledger, d.Ledger), o.ledger.Close())
+	if d, ok := r.Result.(accounted); ok && o.ledger != nil {
+		totals, findings := d.account()
+		errs = append(errs, o.ledger.Truncate(0), writeLedger(o.ledger, totals, findings), o.ledger.Close())
 	}
 	return errors.Join(errs...)
 }
 
+// accounted is a result with a ledger: its totals, and all findings.
+type accounted interface {
+	account() (totals any, findings iter.Seq[ledger.Finding])
+}
+
 // writeLedger writes the totals and all findings, a JSON object a line.
-func writeLedger(w io.Writer, l *ledger.Ledger) error {
+func writeLedger(w io.Writer, totals any, findings iter.Seq[ledger.Finding]) error {
 	buffered := bufio.NewWriter(w)
 	encoder := json.NewEncoder(buffered)
-	err := encoder.Encode(l.Totals())
-	l.Findings(func(f ledger.Finding) bool {
-		if err == nil {
-			err = encoder.Encode(f)
+	err := encoder.Encode(totals)
+	for f := range findings {
+		if err != nil {
+			break
 		}
-		return err == nil
-	})
+		err = encoder.Encode(f)
+	}
 	if err != nil {
 		return err
 	}

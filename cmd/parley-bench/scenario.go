@@ -15,7 +15,6 @@ import (
 	"parley/cmd/parley-bench/internal/host"
 	"parley/cmd/parley-bench/internal/load"
 	"parley/cmd/parley-bench/internal/probe"
-	"parley/cmd/parley-bench/internal/texto"
 	"parley/cmd/parley-bench/internal/wsclient"
 )
 
@@ -48,10 +47,11 @@ type fleetSettings struct {
 	insecure  bool
 }
 
-func declareFleet(s *settings, concurrency int) *fleetSettings {
+// declareFleet declares them; path is where the servers speak the protocol.
+func declareFleet(s *settings, path string, concurrency int) *fleetSettings {
 	f := &fleetSettings{fleet: load.Fleet{Concurrency: concurrency, Timeout: 10 * time.Second}}
 	add := func(address string) error {
-		t, err := wsclient.ParseTarget(address, texto.Path)
+		t, err := wsclient.ParseTarget(address, path)
 		if err == nil {
 			f.fleet.Targets = append(f.fleet.Targets, t)
 		}
@@ -59,7 +59,7 @@ func declareFleet(s *settings, concurrency int) *fleetSettings {
 	}
 	_ = add(defaultAddr)
 	s.group("Servers")
-	s.list("addr", "where the servers are, separated by commas: `host:port`, or ws, wss, http and https URLs; without a path in the URL it is "+texto.Path,
+	s.list("addr", "where the servers are, separated by commas: `host:port`, or ws, wss, http and https URLs; without a path in the URL it is "+path,
 		func() { f.fleet.Targets = nil }, add, func() string { return joined(f.fleet.Targets) })
 	s.duration(&f.fleet.Timeout, "timeout", time.Millisecond, "`how long` a connection may take, up to its greeting")
 	s.number(&f.fleet.Concurrency, "concurrency", 1, 100000, "`connections` being opened at once")

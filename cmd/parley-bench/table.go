@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/cmd/parley-bench/internal/ledger"
 	"parley/cmd/parley-bench/internal/load"
 )
 
@@ -31,6 +32,16 @@ func (t *table) line(format string, args ...any) { fmt.Fprintf(&t.b, format+"\n"
 func (t *table) notes(notes []string) {
 	for _, n := range notes {
 		t.line("note: %s", n)
+	}
+}
+
+// findings writes the first of them, of so many in all.
+func (t *table) findings(first []ledger.Finding, all int) {
+	for _, f := range first {
+		t.line("  %s", f)
+	}
+	if more := all - len(first); more > 0 {
+		t.line("  and %s more; --ledger FILE lists all", count(uint64(more)))
 	}
 }
 

@@ -8,13 +8,14 @@ import (
 // Kind is what was found about messages.
 type Kind string
 
-// The kinds of findings. The first five break a promise.
+// The kinds of findings. The first six break a promise.
 const (
 	Lost           Kind = "lost though acknowledged"
 	Vouched        Kind = "lost though the receiver was told that it has missed nothing"
 	Duplicated     Kind = "duplicated"
 	Reordered      Kind = "reordered"
 	Strange        Kind = "foreign"
+	Misplaced      Kind = "out of the room's order"
 	Told           Kind = "told as a gap"
 	Denied         Kind = "delivered though refused"
 	Unacknowledged Kind = "delivered though unanswered"
@@ -25,7 +26,7 @@ const (
 
 // Breaks tells whether a finding of this kind is a broken promise.
 func (k Kind) Breaks() bool {
-	return k == Lost || k == Vouched || k == Duplicated || k == Reordered || k == Strange
+	return k == Lost || k == Vouched || k == Duplicated || k == Reordered || k == Strange || k == Misplaced
 }
 
 // Finding names neighbouring messages of one sender to which the same

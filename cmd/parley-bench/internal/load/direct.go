@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"parley/cmd/parley-bench/internal/hist"
-	"parley/cmd/parley-bench/internal/host"
 	"parley/cmd/parley-bench/internal/ledger"
 	"parley/cmd/parley-bench/internal/pace"
 	"parley/cmd/parley-bench/internal/probe"
@@ -256,8 +255,10 @@ func (r *direct) measure(ctx context.Context) *DirectResult {
 		sending.Wait()
 		close(sent)
 	}()
-	r.drain(ctx, sent, progress)
-	r.leave(&senders, &receivers)
+	drain(ctx, r.Drain, r.Linger, sent, func() bool { return r.ledger.Unsettled() == 0 }, progress)
+	r.closing.Store(true)
+	leave(&senders, r.pairs, func(p *pair) *wsclient.Conn { return p.sender.Conn })
+	leave(&receivers, r.pairs, func(p *pair) *wsclient.Conn { return p.receiver.Conn })
 	<-sent
 
 	if seconds := last.sample.At.Sub(first.sample.At).Seconds(); seconds > 0 {
@@ -299,97 +300,18 @@ func (r *direct) moment(ctx context.Context) (moment, error) {
 	return m, err
 }
 
-// drain waits until what was due is sent and every message is settled, then for
-// Linger; in all no longer than Drain, and no longer than ctx, unless that has
-// ended the run already.
-func (r *direct) drain(ctx context.Context, sent <-chan struct{}, progress func()) {
-	if ctx.Err() != nil {
-		ctx = context.WithoutCancel(ctx)
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.Drain)
-	defer cancel()
-	settled := make(chan struct{})
-	var poller sync.WaitGroup
-	poller.Go(func() {
-		select {
-		case <-sent:
-		case <-ctx.Done():
-			return
-		}
-		poll := time.NewTicker(10 * time.Millisecond)
-		defer poll.Stop()
-		for r.ledger.Unsettled() > 0 {
-			select {
-			case <-poll.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-		close(settled)
-	})
-	deadline, _ := ctx.Deadline()
-	watch(ctx, deadline, settled, progress)
-	select {
-	case <-settled:
-		watch(ctx, time.Now().Add(r.Linger), nil, progress)
-	default:
-	}
-	cancel()
-	poller.Wait()
-}
-
-// leave closes all connections in good order: first the senders', and when the
-// servers have answered those the receivers', so that what a server had taken
-// and passed on by then is still counted. What a socket still blocks ends with
-// it.
-func (r *direct) leave(senders, receivers *sync.WaitGroup) {
-	r.closing.Store(true)
-	for _, side := range []struct {
-		of      func(*pair) *texto.Session
-		readers *sync.WaitGroup
-	}{
-		{func(p *pair) *texto.Session { return p.sender }, senders},
-		{func(p *pair) *texto.Session { return p.receiver }, receivers},
-	} {
-		deadline := time.Now().Add(leaveTimeout)
-		for _, p := range r.pairs {
-			_ = side.of(p).SetDeadline(deadline)
-		}
-		for _, p := range r.pairs {
-			_ = side.of(p).StartClose(wsclient.CloseNormal, "")
-		}
-		side.readers.Wait()
-	}
-}
-
-// leaveTimeout bounds the closing handshakes at the end of a run.
-const leaveTimeout = 5 * time.Second
-
 // sendAtRate sends what one lane of the schedule says, until the end of the
-// measured time. It keeps its thread, whose sleep is exact.
+// measured time.
 func (r *direct) sendAtRate(lane *pace.Lane, begin int64) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	const nap = 50 * time.Millisecond // an end of the run is seen that soon
-	for r.alive.Load() > 0 && !r.closing.Load() {
-		stream, after := lane.Next()
-		due := begin + int64(after)
-		for {
-			if due >= r.to.Load() {
-				return
-			}
-			wait := time.Duration(due - r.now())
-			if wait <= 0 {
-				break
-			}
-			host.Sleep(min(wait, nap))
-		}
+	follow(lane, begin, r.now, func(due int64) bool {
+		return r.alive.Load() == 0 || r.closing.Load() || due >= r.to.Load()
+	}, func(stream int, due int64) {
 		if p := r.pairs[stream]; !p.dead.Load() {
 			p.mu.Lock()
 			p.send(due)
 			p.mu.Unlock()
 		}
-	}
+	})
 }
 
 // revive keeps a closed loop going: messages that nobody waits for any more,

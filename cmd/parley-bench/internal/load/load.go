@@ -79,9 +79,17 @@ func serverFiles(p probe.Probe, connections int) (notes []string) {
 func (f *Fleet) open(ctx context.Context, n, readBuffer int, turn func(i int) int,
 	each func(i int, s *texto.Session, took time.Duration, err error) bool) {
 	d := f.dialer(readBuffer)
+	openAll(ctx, f.Concurrency, n, func(i int) (*texto.Session, error) {
+		s, _, err := texto.Open(ctx, d, f.target(turn(i)), f.source(i))
+		return s, err
+	}, each)
+}
+
+// openAll is open for any kind of session.
+func openAll[S any](ctx context.Context, concurrency, n int, one func(i int) (S, error), each func(i int, s S, took time.Duration, err error) bool) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(f.Concurrency, n) {
+	for range min(concurrency, n) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1) - 1)
@@ -89,7 +97,7 @@ func (f *Fleet) open(ctx context.Context, n, readBuffer int, turn func(i int) in
 					return
 				}
 				start := time.Now()
-				s, _, err := texto.Open(ctx, d, f.target(turn(i)), f.source(i))
+				s, err := one(i)
 				if !each(i, s, time.Since(start), err) {
 					next.Store(int64(n))
 					return

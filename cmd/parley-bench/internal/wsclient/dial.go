@@ -129,8 +129,11 @@ func (c *Conn) handshake(t Target) error {
 	key := base64.StdEncoding.EncodeToString(nonce[:])
 	request := "GET " + t.Path + " HTTP/1.1\r\nHost: " + t.Host +
 		"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
-		key + "\r\n\r\n"
-	if _, err := io.WriteString(c.nc, request); err != nil {
+		key + "\r\n"
+	if t.Cookie != "" {
+		request += "Cookie: " + t.Cookie + "\r\n"
+	}
+	if _, err := io.WriteString(c.nc, request+"\r\n"); err != nil {
 		return fmt.Errorf("handshake: %w", err)
 	}
 	head, err := c.readHead()

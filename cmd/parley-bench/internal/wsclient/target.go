@@ -14,6 +14,7 @@ type Target struct {
 	Addr   string // host:port that is dialled
 	Host   string // the Host header: without the port where it is the scheme's own
 	Path   string // path and query of the request
+	Cookie string // the Cookie header of the request; "": none
 }
 
 // ParseTarget reads host:port, or a ws, wss, http or https URL (http means ws,
