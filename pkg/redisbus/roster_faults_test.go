@@ -199,28 +199,31 @@ func TestRosterScriptsForgotten(t *testing.T) {
 	}
 }
 
-// With a node go its members at all topics, of a Cluster too.
+// With a node go its members at all topics: more than one pipeline takes.
 func TestRosterManyTopics(t *testing.T) {
 	relaytest.NoLeaks(t)
+	const topics = 150
+	r := relaytest.StartRedis(t)
 	c := relaytest.StartCluster(t, redisproc.ClusterOptions{Replicas: -1})
-	a, b := rosterNode(t, c.URL(), quick), rosterNode(t, c.URL(), quick)
-	const topics = 200
-	topic := func(i int) relay.Topic { return relay.Topic(fmt.Sprint("here/", i)) }
-	for i := range topics {
-		a.Enter(topic(i), "alice")
-		if i%2 == 0 {
-			b.Enter(topic(i), "alice")
+	for _, url := range []string{r.URL(), c.URL()} {
+		a, b := rosterNode(t, url, quick), rosterNode(t, url, quick)
+		topic := func(i int) relay.Topic { return relay.Topic(fmt.Sprint("here/", i)) }
+		for i := range topics {
+			a.Enter(topic(i), "alice")
+			if i%2 == 0 {
+				b.Enter(topic(i), "alice")
+			}
 		}
-	}
-	for i := range topics {
-		present(t, b, topic(i), "alice")
-	}
-	a.Die()
-	for i := range topics {
-		if i%2 == 0 {
+		for i := range topics {
 			present(t, b, topic(i), "alice")
-		} else {
-			present(t, b, topic(i))
+		}
+		a.Die()
+		for i := range topics {
+			if i%2 == 0 {
+				present(t, b, topic(i), "alice")
+			} else {
+				present(t, b, topic(i))
+			}
 		}
 	}
 }
