@@ -9,6 +9,7 @@ import { clone, find } from './elements.js';
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const day = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
+const date = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' });
 
 const DAY = 24 * 3_600_000;
@@ -38,10 +39,10 @@ export function linesOf({ messages, gaps }, me) {
   let before = null;
   if (gaps.has('')) lines.push(note('gap'));
   for (const message of messages) {
-    const date = new Date(message.timestamp);
-    const today = date.toDateString();
+    const time = new Date(message.timestamp);
+    const today = time.toDateString();
     if (today !== last) {
-      lines.push({ key: `day ${today}`, make: () => makeDay(date), follows: false });
+      lines.push({ key: `day ${today}`, make: () => makeDay(time), follows: false });
       before = null;
     }
     last = today;
@@ -57,15 +58,16 @@ export function linesOf({ messages, gaps }, me) {
 }
 
 /**
- * A time of day.
+ * A time of day, and another day where it says so.
  * @param {HTMLElement} element
  * @param {number} timestamp
+ * @param {boolean} [withDay]  Whether a day that is not today is shown instead.
  */
-export function showTime(element, timestamp) {
-  const date = new Date(timestamp);
-  element.setAttribute('datetime', date.toISOString());
-  element.setAttribute('title', `${day.format(date)}, ${clock.format(date)}`);
-  element.textContent = clock.format(date);
+export function showTime(element, timestamp, withDay = false) {
+  const time = new Date(timestamp);
+  element.setAttribute('datetime', time.toISOString());
+  element.setAttribute('title', `${day.format(time)}, ${clock.format(time)}`);
+  element.textContent = withDay && time.toDateString() !== new Date().toDateString() ? date.format(time) : clock.format(time);
 }
 
 /**
@@ -91,12 +93,12 @@ function note(key) {
   };
 }
 
-/** @param {Date} date */
-function makeDay(date) {
+/** @param {Date} time */
+function makeDay(time) {
   const item = clone('note');
   item.classList.replace('note', 'day');
-  const ago = Math.round((new Date(date.toDateString()).getTime() - new Date(new Date().toDateString()).getTime()) / DAY);
-  const words = ago === 0 || ago === -1 ? relative.format(ago, 'day') : day.format(date);
+  const ago = Math.round((new Date(time.toDateString()).getTime() - new Date(new Date().toDateString()).getTime()) / DAY);
+  const words = ago === 0 || ago === -1 ? relative.format(ago, 'day') : day.format(time);
   item.textContent = words.slice(0, 1).toLocaleUpperCase() + words.slice(1);
   return item;
 }

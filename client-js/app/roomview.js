@@ -130,7 +130,7 @@ export class RoomView {
     if (underway !== null) words.textContent = `You: ${underway}`;
     else if (last) words.textContent = `${last.user.id === this.#client.me?.id ? 'You' : last.user.username}: ${last.content}`;
     else words.textContent = 'No messages yet';
-    if (last) showTime(find(this.item, '.when'), last.timestamp);
+    if (last) showTime(find(this.item, '.when'), last.timestamp, true);
     fillBadge(find(this.item, '.unread'), this.unread);
     this.item.classList.toggle('has-unread', this.unread > 0);
   }
