@@ -26,8 +26,8 @@ const (
 	// that Redis and the database have time for others.
 	restShare = 4
 
-	// lookEvery is the time between two looks at a topic with nothing to move, a
-	// quarter more or less.
+	// lookEvery is the time between two looks at a topic with less than a batch to
+	// move, a quarter more or less.
 	lookEvery = time.Second
 	// retryFirst is how long it takes until a topic is tried again after an error,
 	// twice as long each time, up to retryLast; a quarter more or less.
@@ -221,10 +221,10 @@ func (f *follower) round(ctx context.Context) time.Duration {
 	}
 	f.retry = 0
 	f.recovered(f.topic)
-	if left > 0 {
+	if left >= int64(f.size) {
 		return time.Since(begun) / restShare
 	}
-	return spread(lookEvery)
+	return spread(lookEvery) // what is less than a batch can wait for more
 }
 
 // empty moves all messages, until ctx ends.
