@@ -274,13 +274,23 @@ func TestWhatCountsAsFailure(t *testing.T) {
 	f.pool.line = full
 	counts(0)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	f.pool.key = func(p, salt []byte, cost, blockSize, parallel, length int) ([]byte, error) {
-		cancel()
-		return f.cheap(p, salt, cost, blockSize, parallel, length)
+	// left signs in, or tries to, as a client that goes while its password is computed.
+	left := func(password string) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		f.pool.key = func(p, salt []byte, cost, blockSize, parallel, length int) ([]byte, error) {
+			cancel()
+			return f.cheap(p, salt, cost, blockSize, parallel, length)
+		}
+		_, err := f.Login(ctx, home, email, password)
+		return err
 	}
-	if _, err := f.Login(ctx, home, email, "guess guess"); !errors.Is(err, ErrLogin) {
+	if err := left("guess guess"); !errors.Is(err, ErrLogin) {
 		t.Errorf("a guess whose client has gone: error = %v, want %v", err, ErrLogin)
+	}
+	counts(1)
+	if err := left(password); err != nil {
+		t.Errorf("the right password of a client that has gone: %v", err)
 	}
 	counts(1)
 	f.pool.key = f.cheap
@@ -294,7 +304,7 @@ func TestWhatCountsAsFailure(t *testing.T) {
 	if err := f.login(email, password); !errors.Is(err, relay.ErrUnavailable) || f.computed.Load() != before {
 		t.Errorf("without Redis: error = %v, want %v and no look at the password", err, relay.ErrUnavailable)
 	}
-	for result, want := range map[string]float64{"ok": 1, "failed": 1, "busy": 1, "unavailable": 2} {
+	for result, want := range map[string]float64{"ok": 2, "failed": 1, "busy": 1, "unavailable": 2} {
 		if got := f.figure("parley_logins_total", result); got != want {
 			t.Errorf("%v sign-ins are counted as %s, want %v", got, result, want)
 		}
