@@ -134,7 +134,7 @@ export class ChatLink extends Connection {
    */
   hear(raw) {
     const { type, payload } = parse(raw);
-    if (!this.since) {
+    if (this.since === null) {
       if (type === 'hello') this.#takeHello(payload);
       else if (type === 'error') this.complaint = strings(payload).message ?? '';
       return;

@@ -71,6 +71,7 @@ export class RoomView {
   /** The room may be another object now, or have changed in any way. @param {ChatRoom} room */
   update(room) {
     this.#room = room;
+    this.#failure = '';
     this.log.setAttribute('aria-label', `Messages in ${room.name}`);
     find(this.item, '.who').textContent = room.name;
     this.render();

@@ -111,6 +111,7 @@ async function run() {
   await check('it fits on a phone', () => onPhone(b, room));
   await check('what is refused can be sent again', () => sendAgain());
   await check('where messages may be missing, it says so', () => missing());
+  await check('days stand between the messages, and history that does not come can be asked for again', () => days(room));
 
   await check('the page asked nobody else and broke no rule of its own', async () => {
     for (const user of users) {
@@ -365,6 +366,43 @@ async function missing() {
   assert.deepEqual(await user.page.locator('#room-slot .lines > li').evaluateAll((lines) => lines.slice(-3)
     .map((line) => line.querySelector('.body')?.textContent ?? line.textContent)), ['Before', 'Messages may be missing here.', 'After']);
   await user.shot(shots, 'rooms-gap-light');
+}
+
+/** Someone sees messages of several days, the older ones not at the first try; the relay is changed on its way. */
+async function days(roomId) {
+  const DAY = 24 * 3_600_000;
+  const user = await enter(url2);
+  const { page } = user;
+  let refuse = true;
+  const age = (messages, days) => messages.map((message) => ({ ...message, timestamp: message.timestamp - days * DAY }));
+  await page.routeWebSocket('**/api/ws*', (routed) => {
+    const server = routed.connectToServer();
+    routed.onMessage((frame) => {
+      if (!refuse || !frame.includes('requestRoomHistory')) server.send(frame);
+      else routed.send(JSON.stringify({ type: 'error', payload: { code: 'UNAVAILABLE', message: 'not now', roomId } }));
+    });
+    server.onMessage((frame) => {
+      const { type, payload } = JSON.parse(frame);
+      if (type === 'roomHistory') payload.messages = age(payload.messages, 40);
+      for (const room of type === 'hello' ? payload.rooms : []) {
+        room.messages = [...room.messages.slice(0, 1), ...age(room.messages.slice(1), 1)];
+      }
+      routed.send(JSON.stringify({ type, payload }));
+    });
+  });
+  await page.reload();
+  await user.signUp('dayana');
+  await user.choose(roomId);
+  const shown = () => page.locator('#room-slot .day').allTextContents();
+  assert.deepEqual(await shown(), ['Yesterday', 'Today']);
+  await page.evaluate(() => { document.querySelector('#room-slot .log').scrollTop = 0; });
+  await page.waitForFunction(() => /did not come/.test(document.querySelector('#room-slot .older').textContent));
+  refuse = false;
+  await page.click('#room-slot .older button');
+  await page.waitForFunction(() => document.querySelectorAll('#room-slot .day').length === 3);
+  const [long] = await shown();
+  assert.match(long, /\b20\d\d\b/, 'a day long ago has its date');
+  await user.shot(shots, 'rooms-days-light');
 }
 
 /** a is away when her node dies, and much is written meanwhile, by her too. */
