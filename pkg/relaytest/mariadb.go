@@ -18,7 +18,13 @@ type MariaDB struct {
 // second or two: let the parts of a test share one, and give each a database.
 func StartMariaDB(tb testing.TB) *MariaDB {
 	tb.Helper()
-	s, err := sqlproc.Start(sqlproc.Options{})
+	return StartMariaDBWith(tb, sqlproc.Options{})
+}
+
+// StartMariaDBWith is StartMariaDB with settings: certificates, for one.
+func StartMariaDBWith(tb testing.TB, o sqlproc.Options) *MariaDB {
+	tb.Helper()
+	s, err := sqlproc.Start(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
