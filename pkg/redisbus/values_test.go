@@ -185,9 +185,10 @@ func TestValuesThatWaitLeaveRoom(t *testing.T) {
 			}
 		})
 	}
-	relaytest.Eventually(t, "as many wait as may", func() bool { return v.InUse() == redisbus.ValueWaits })
+	relaytest.Eventually(t, "as many wait as may", func() bool { return v.InUse() >= redisbus.ValueWaits })
+	const others = 2 // the link's own questions, each second
 	for range 10 {
-		if n := v.InUse(); n > redisbus.ValueWaits {
+		if n := v.InUse(); n > redisbus.ValueWaits+others {
 			t.Errorf("%d connections are in use, want %d", n, redisbus.ValueWaits)
 		}
 		if _, err := v.Get(t.Context(), "k/x"); err != nil {
