@@ -273,7 +273,9 @@ func (st *stream) since(id relay.ID, exists bool) (c catchUpState) {
 	at, ok := st.after(id)
 	intact := id.IsZero() || id.Compare(st.intact) >= 0
 	if !ok {
-		return catchUpState{st.newest(), st.more, exists && intact}
+		// Clients know by its length that a page does not reach back to what they have:
+		// one that lacks messages which only newer nodes can read must not pass for all.
+		return catchUpState{st.newest(), st.more, exists && intact && len(st.page) == pageSize}
 	}
 	for i := len(st.page) - 1; i >= at; i-- {
 		c.texts = append(c.texts, st.page[i].text...)
