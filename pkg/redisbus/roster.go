@@ -191,6 +191,10 @@ func (r *Roster) Run(ctx context.Context) error {
 	pause, failed := rosterAgainMin, false
 	for {
 		var err error
+		wake := r.wake
+		if failed {
+			wake = nil // the pause is not cut short
+		}
 		select {
 		case <-ctx.Done():
 			r.end(context.WithoutCancel(ctx))
@@ -199,7 +203,7 @@ func (r *Roster) Run(ctx context.Context) error {
 			if err = r.check(ctx); err == nil {
 				err = r.lookForDead(ctx)
 			}
-		case <-r.wake:
+		case <-wake:
 		case <-retry.C:
 		}
 		if err == nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -61,24 +62,34 @@ type errand struct {
 	asked redis.Cmder
 }
 
-// run carries errands out, some in one pipeline each. It returns the first error; the
-// others are carried out all the same.
-func (r *Roster) run(ctx context.Context, errands []errand) (failed error) {
+// run carries errands out, some in one pipeline each, and those of different masters
+// at the same time, so that one that is silent delays no other. done is called with no
+// lock held.
+func (r *Roster) run(ctx context.Context, errands []errand) error {
 	byLink := map[*link][]*errand{}
 	for i := range errands {
 		l := r.bus.link(errands[i].topic)
 		byLink[l] = append(byLink[l], &errands[i])
 	}
+	errs := make([]error, len(byLink))
+	var wg sync.WaitGroup
+	i := 0
 	for l, all := range byLink {
-		for batch := range slices.Chunk(all, rosterBatch) {
-			if err := l.runErrands(ctx, batch); err != nil && failed == nil {
-				failed = err
+		failed := &errs[i]
+		i++
+		wg.Go(func() {
+			for batch := range slices.Chunk(all, rosterBatch) {
+				if *failed = l.runErrands(ctx, batch); *failed != nil {
+					return
+				}
 			}
-		}
+		})
 	}
-	return failed
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
+// runErrands carries out what fits into one pipeline, and returns the first error.
 func (l *link) runErrands(ctx context.Context, batch []*errand) (failed error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -144,6 +155,8 @@ func (r *Roster) check(ctx context.Context) error {
 // lost that, as a Cluster can that loses one master. It looks at one topic of this
 // node's at a time.
 func (r *Roster) lookForDead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
 	if len(r.doubtful) == 0 {
 		r.looked = ""
 	}
