@@ -28,7 +28,8 @@ type appending struct {
 // Append implements relay.Journal. Options.Keeps must name the topic. Zero times
 // become now, and bodies are copied. All bodies together count as one message of that
 // size against what may wait for Redis. An error that is no relay.ErrFull does not
-// tell whether the messages went out.
+// tell whether the messages went out. Nothing must be published to the topic with a
+// relay.Retention besides: all of it would expire.
 func (b *Bus) Append(ms []relay.Message, most int64, a relay.Acker, token relay.Token) {
 	t, now := ms[0].Topic, time.Now()
 	l := b.link(t)
