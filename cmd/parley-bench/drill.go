@@ -264,7 +264,7 @@ func (d *drillSettings) write(out console, r *drill.Report, ledgerFile *os.File)
 		return nil
 	}
 	b := bufio.NewWriter(ledgerFile)
-	if err := writeLedger(b, r.Ledger().Totals(), r.Ledger().Findings); err != nil {
+	if err := writeLedger(b, r.Ledger().Totals(), r.Account); err != nil {
 		return err
 	}
 	return b.Flush()

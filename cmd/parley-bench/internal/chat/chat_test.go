@@ -36,14 +36,14 @@ func TestParseScansAsJSONReads(t *testing.T) {
 		if err := parseSlowly([]byte(c.frame), &slow); err != nil {
 			t.Errorf("%s: %v", c.frame, err)
 		}
-		if a, b := plain(parsed), plain(slow); !reflect.DeepEqual(a, b) {
+		if a, b := flat(parsed), flat(slow); !reflect.DeepEqual(a, b) {
 			t.Errorf("scanned %v, encoding/json has %v: %s", a, b, c.frame)
 		}
 	}
 }
 
-// plain is a frame without the difference between nothing and an empty text.
-func plain(f Frame) []any {
+// flat is a frame without the difference between nothing and an empty text.
+func flat(f Frame) []any {
 	all := []any{string(f.Type), string(f.Room), f.More, string(f.Code), string(f.Reason)}
 	for _, m := range f.Messages {
 		all = append(all, string(m.ID), string(m.Content), m.User)

@@ -50,11 +50,8 @@ func parseSlowly(frame []byte, f *Frame) error {
 	var all struct {
 		Type    string
 		Payload struct {
-			RoomID   string
-			Messages []struct {
-				ID, Content string
-				User        User
-			}
+			RoomID          string
+			Messages        []message
 			HasMoreMessages bool
 			Code, Message   string
 		}
@@ -65,10 +62,30 @@ func parseSlowly(frame []byte, f *Frame) error {
 	p := all.Payload
 	f.Type, f.Room, f.More = []byte(all.Type), []byte(p.RoomID), p.HasMoreMessages
 	f.Code, f.Reason = []byte(p.Code), []byte(p.Message)
-	for _, m := range p.Messages {
-		f.Messages = append(f.Messages, Message{ID: []byte(m.ID), Content: []byte(m.Content), User: m.User.ID})
-	}
+	f.Messages = append(f.Messages, plain(p.Messages)...)
 	return nil
+}
+
+// message is a message as encoding/json reads it.
+type message struct {
+	ID, Content string
+	User        User
+}
+
+func plain(read []message) (all []Message) {
+	for _, m := range read {
+		all = append(all, Message{ID: []byte(m.ID), Content: []byte(m.Content), User: m.User.ID})
+	}
+	return all
+}
+
+// Newest returns the messages that a greeting has of a room, newest first.
+func (r *Room) Newest() ([]Message, error) {
+	var read []message
+	if err := json.Unmarshal(r.Messages, &read); err != nil {
+		return nil, fmt.Errorf("the messages of room %q: %w", r.ID, err)
+	}
+	return plain(read), nil
 }
 
 // ParsePlace reads the id of a message.

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"parley/cmd/parley-bench/internal/texto"
@@ -31,6 +33,19 @@ type Room struct {
 	Name     string          `json:"name"`
 	Messages json.RawMessage `json:"messages"` // newest first
 	More     bool            `json:"hasMoreMessages"`
+	// Recovered answers who has named the last message that it knows, see Since.
+	Recovered *bool `json:"recovered"`
+}
+
+// Since returns the target at which a connection's greeting has, of a room, what came
+// after a message.
+func Since(t wsclient.Target, room, last string) wsclient.Target {
+	separator := "?"
+	if strings.Contains(t.Path, "?") {
+		separator = "&"
+	}
+	t.Path += separator + url.Values{"since": {room + ":" + last}}.Encode()
+	return t
 }
 
 // Session is a connection that has been greeted.
@@ -106,14 +121,14 @@ func greeted(ctx context.Context, conn *wsclient.Conn) (*Session, error) {
 	return &Session{Conn: conn, Me: hello.Payload.Me, Rooms: hello.Payload.Rooms}, nil
 }
 
-// HasRoom tells whether the server has a room.
-func (s *Session) HasRoom(id string) bool {
-	for _, r := range s.Rooms {
-		if r.ID == id {
-			return true
+// Room returns a room of the greeting, nil when the server does not have it.
+func (s *Session) Room(id string) *Room {
+	for i := range s.Rooms {
+		if s.Rooms[i].ID == id {
+			return &s.Rooms[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // Send is the prepared frame of one sender's messages. One goroutine owns it.

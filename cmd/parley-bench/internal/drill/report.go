@@ -40,6 +40,7 @@ type Report struct {
 
 	back, allBack []time.Duration
 	ledger        *ledger.Ledger
+	room          *ledger.Room // nil: the drill has none
 }
 
 // Check is one condition of a drill.
@@ -86,6 +87,31 @@ func timesIn(all ...*hist.Histogram) *Times {
 
 // Ledger is the account of the drill's messages, nil when it was not begun.
 func (r *Report) Ledger() *ledger.Ledger { return r.ledger }
+
+// Account passes all findings of the drill to yield until that returns false.
+func (r *Report) Account(yield func(ledger.Finding) bool) {
+	going := true
+	r.ledger.Findings(func(f ledger.Finding) bool {
+		going = yield(f)
+		return going
+	})
+	if going && r.room != nil {
+		r.room.Findings(yield)
+	}
+}
+
+// broken returns the first findings that break a promise, and how many there are.
+func (r *Report) broken() (first []ledger.Finding, all int) {
+	first = []ledger.Finding{} // an empty list in JSON, not null
+	for f := range r.Account {
+		if f.Kind.Breaks() {
+			if all++; all <= findingsShown {
+				first = append(first, f)
+			}
+		}
+	}
+	return first, all
+}
 
 // tell notes a figure that nothing depends on.
 func (r *Report) tell(what, format string, args ...any) {

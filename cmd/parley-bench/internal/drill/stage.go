@@ -50,14 +50,17 @@ type stage struct {
 	dir    string
 	start  time.Time
 
-	ledger  *ledger.Ledger
-	fleet   *fleet            // nil with Options.Targets
-	redis   *redisproc.Server // of drills with one Redis
-	crowd   *crowd.Crowd      // the one that faults are measured by
-	crowds  []*crowd.Crowd    // all that are there
-	retired []*crowd.Crowd    // those that were, and are closed
-	closers []func()
-	said    string // last
+	ledger *ledger.Ledger
+	room   *ledger.Room // of drills of a chat room
+	// reconnects are those of clients that are in no crowd; nil: none.
+	reconnects *hist.Histogram
+	fleet      *fleet            // nil with Options.Targets
+	redis      *redisproc.Server // of drills with one Redis
+	crowd      *crowd.Crowd      // the one that faults are measured by
+	crowds     []*crowd.Crowd    // all that are there
+	retired    []*crowd.Crowd    // those that were, and are closed
+	closers    []func()
+	said       string // last
 }
 
 // textSize is the length of an ordinary message.
@@ -103,12 +106,16 @@ func (s *stage) sumUp() {
 	r := s.report
 	r.Seconds = time.Since(s.start).Seconds()
 	r.Messages = s.ledger.Totals()
-	r.Findings, r.Found = s.broken()
+	r.room = s.room
+	r.Findings, r.Found = r.broken()
 	r.Back, r.AllBack = timesOf(r.back), timesOf(r.allBack)
 	var reconnects, answers []*hist.Histogram
 	for _, c := range slices.Concat(s.retired, s.crowds) {
 		r.Clients.Add(c.Events())
 		reconnects, answers = append(reconnects, &c.Reconnects), append(answers, &c.Answers)
+	}
+	if s.reconnects != nil {
+		reconnects = append(reconnects, s.reconnects)
 	}
 	r.Reconnect, r.Answer = timesIn(reconnects...), timesIn(answers...)
 	r.OK = len(r.Failures) == 0
@@ -120,20 +127,6 @@ func (s *stage) sumUp() {
 		return
 	}
 	_ = os.RemoveAll(s.dir) // what is left of it is the system's to clear
-}
-
-// broken returns the first findings that break a promise, and how many there are.
-func (s *stage) broken() (first []ledger.Finding, all int) {
-	first = []ledger.Finding{} // an empty list in JSON, not null
-	s.ledger.Findings(func(f ledger.Finding) bool {
-		if f.Kind.Breaks() {
-			if all++; all <= findingsShown {
-				first = append(first, f)
-			}
-		}
-		return true
-	})
-	return first, all
 }
 
 // findingsShown bounds the findings in a report; the ledger has all.

@@ -217,7 +217,7 @@ func (r *fanout) connect(ctx context.Context) error {
 	}
 	var names []string
 	for i, s := range sessions {
-		if !s.HasRoom(r.room) {
+		if s.Room(r.room) == nil {
 			return fail(fmt.Errorf("the server at %s has no room %q", r.target(i), r.room))
 		}
 		if i < r.Publishers {
