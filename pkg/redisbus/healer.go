@@ -89,12 +89,12 @@ func (h *healer) round(ctx context.Context, r relay.Receiver) (failed []string) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	_, _ = l.ask.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+	_ = spread(l.ask.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range batch {
 			batch[i].cmd = l.read(ctx, p, batch[i].topic, batch[i].after.ID, healPage)
 		}
 		return nil
-	})
+	}))
 	failed = []string{}
 	var unread []string
 	forgotten := false

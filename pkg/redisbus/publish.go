@@ -263,7 +263,7 @@ func (l *lane) exec(ctx context.Context, pipe redis.Pipeliner, ps []publication)
 		wait = redis.NewIntCmd(ctx, "wait", l.replicas, l.waitMillis)
 		_ = pipe.Process(ctx, wait)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_ = spread(pipe.Exec(ctx))
 	var short error
 	if wait != nil {
 		short = l.replicated(wait)

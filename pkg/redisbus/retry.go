@@ -134,7 +134,7 @@ func (l *lane) sendElsewhere(ctx context.Context, addr string, ps []publication,
 		wait = redis.NewIntCmd(ctx, "wait", l.replicas, l.waitMillis)
 		_ = pipe.Process(ctx, wait)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_ = spread(pipe.Exec(ctx))
 	for _, i := range at {
 		o := &l.outcomes[i]
 		if o.id, o.err = l.result(i, &ps[i]); o.err == nil && wait != nil {
@@ -155,6 +155,19 @@ func (l *lane) closeOthers() {
 	for _, c := range l.others {
 		_ = c.Close() // nothing is under way
 	}
+}
+
+// spread gives each command of a pipeline that has ended an error of its own, and
+// returns that of the pipeline. When nothing was sent, since Redis has refused what
+// greet asks on a new connection, the library tells the commands nothing of it.
+func spread(cmds []redis.Cmder, err error) error {
+	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		return err
+	}
+	for _, c := range cmds {
+		c.SetErr(err)
+	}
+	return err
 }
 
 // sleep returns false when ctx has ended before.

@@ -93,12 +93,12 @@ func (r *Roster) run(ctx context.Context, errands []errand) error {
 func (l *link) runErrands(ctx context.Context, batch []*errand) (failed error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	_, err := l.ask.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+	err := spread(l.ask.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range batch {
 			e.asked = e.cmd(ctx, l, p)
 		}
 		return nil
-	})
+	}))
 	for _, e := range batch {
 		if err := e.asked.Err(); err == nil {
 			e.done(e.asked)

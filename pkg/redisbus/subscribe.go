@@ -343,13 +343,13 @@ func (t *table) findPlaces(ctx context.Context, channels []string) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	heads := make([]*redis.StringCmd, len(channels))
-	_, err := t.link.ask.Pipelined(ctx, func(p redis.Pipeliner) error {
+	err := spread(t.link.ask.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, channel := range channels {
 			topic, _ := t.link.keys.topic(channel)
 			heads[i] = p.Get(ctx, t.link.keys.head(topic))
 		}
 		return nil
-	})
+	}))
 	// What Redis refuses (a slot is being moved, a key is of a wrong type) concerns one
 	// topic: it is not placed, and its first message is taken as it comes.
 	var refusal redis.Error

@@ -221,15 +221,7 @@ func (s *store) pose(ctx context.Context, c *redis.Client, cmds []redis.Cmder, q
 		wait = redis.NewIntCmd(ctx, "wait", lane.replicas, lane.waitMillis)
 		_ = pipe.Process(ctx, wait)
 	}
-	_, failure := pipe.Exec(ctx)
-	failed := func(cmd redis.Cmder) bool { return cmd.Err() != nil }
-	if failure != nil && !slices.ContainsFunc(cmds, failed) && (wait == nil || !failed(wait)) {
-		// Nothing was sent: Redis has refused what greet asks on a new connection. Of
-		// that the library tells the commands nothing.
-		for _, cmd := range cmds {
-			cmd.SetErr(failure)
-		}
-	}
+	_ = spread(pipe.Exec(ctx))
 	if _, err := unanswered(cmds); err != nil || wait == nil {
 		return nil
 	}
