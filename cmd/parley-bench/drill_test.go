@@ -106,6 +106,20 @@ func TestDrillsWithRealPrograms(t *testing.T) {
 	}
 }
 
+func TestChatKillWithRealPrograms(t *testing.T) {
+	t.Parallel()
+	code, out, errs := bench(t.Context(), "drill", "chat-kill", "--rounds", "1", "--json", "--seed", "5", "--rate", "200", "--parley", built(t))
+	var r drill.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	m := r.Messages
+	if code != exitOK || !r.OK || r.Rounds != 1 || m.Delivered == 0 || m.Lost != 0 || m.Delivered < m.Acknowledged || len(r.Findings) != 0 ||
+		r.Clients.Recovered == 0 || r.Reconnect == nil || len(r.Checks) < 15 {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}
+
 func TestADrillOfAFleetThatRunsBreaksWhatItIsTold(t *testing.T) {
 	s := start(t, nil)
 	s.Keep()

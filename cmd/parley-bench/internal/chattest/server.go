@@ -33,6 +33,7 @@ const (
 	Malformed      // delivered, and something that is no JSON to the last member
 	Refuse         // answered with RATE_LIMITED, delivered to nobody
 	Hangup         // delivered, and the last member's connection is closed with 1012
+	Forget         // delivered, and not in the history
 	fates
 )
 
@@ -47,8 +48,18 @@ type Server struct {
 	members  []*member        // in the order in which they came
 	messages int
 	counts   [fates]int
-	refusal  int // what to answer who wants an account; 0: an account
+	history  []kept // oldest first
+	refusal  int    // what to answer who wants an account; 0: an account
 }
+
+// kept is a message of the history: its place and its JSON.
+type kept struct {
+	place int
+	json  []byte
+}
+
+// pageLength is the most that a page of history has.
+const pageLength = 100
 
 type member struct {
 	ws   *websocket.Conn
@@ -78,6 +89,16 @@ func (s *Server) Count(f Fate) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return uint64(s.counts[f])
+}
+
+// HangUp ends all connections at once, without a close frame.
+func (s *Server) HangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		_ = m.ws.CloseNow()
+	}
+	s.members = nil
 }
 
 // Accounts returns how many there are.
@@ -132,9 +153,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
+	recovered, after := "", 0
+	if since := r.URL.Query().Get("since"); since != "" {
+		_, _ = fmt.Sscanf(since, Room+":1700000000000-%d", &after)
+		recovered = `,"recovered":true`
+	}
+	page, more := s.page(after, s.messages+1)
 	m.write(ctx, fmt.Appendf(nil, `{"type":"hello","payload":{"me":{"id":%d,"username":"u%d"},"rooms":[`+
-		`{"id":%q,"name":"Beast","messages":[],"hasMoreMessages":false},{"id":"empty","name":"Empty","messages":[],"hasMoreMessages":false}]}}`,
-		m.user, m.user, Room))
+		`{"id":%q,"name":"Beast","messages":[%s],"hasMoreMessages":%v%s},{"id":"empty","name":"Empty","messages":[],"hasMoreMessages":false}]}}`,
+		m.user, m.user, Room, page, more || after > 0, recovered))
 	s.members = append(s.members, m)
 	s.mu.Unlock()
 	for {
@@ -146,6 +173,26 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// page returns the newest messages between two places, newest first, and whether there
+// are older ones between them. It is called with mu held.
+func (s *Server) page(after, before int) (page []byte, more bool) {
+	n := 0
+	for i := len(s.history) - 1; i >= 0; i-- {
+		k := s.history[i]
+		if k.place >= before || k.place <= after {
+			continue
+		}
+		if n == pageLength {
+			return page, true
+		}
+		if n++; n > 1 {
+			page = append(page, ',')
+		}
+		page = append(page, k.json...)
+	}
+	return page, false
+}
+
 // write sends a frame. A failure shows to the connection's own reader.
 func (m *member) write(ctx context.Context, frame []byte) {
 	_ = m.ws.Write(ctx, websocket.MessageText, frame)
@@ -153,25 +200,39 @@ func (m *member) write(ctx context.Context, frame []byte) {
 
 // message is the frame that brings a message.
 func message(place int, content string, user int64) []byte {
+	return fmt.Appendf(nil, `{"type":"serverMessages","payload":{"roomId":%q,"messages":[%s]}}`, Room, plain(place, content, user))
+}
+
+// plain is a message.
+func plain(place int, content string, user int64) []byte {
 	quoted, err := json.Marshal(content)
 	if err != nil {
 		panic(err) // a string always encodes
 	}
-	return fmt.Appendf(nil, `{"type":"serverMessages","payload":{"roomId":%q,"messages":[{"id":"1700000000000-%d","content":%s,"user":{"id":%d,"username":"u%d"},"timestamp":1700000000000}]}}`,
-		Room, place, quoted, user, user)
+	return fmt.Appendf(nil, `{"id":"1700000000000-%d","content":%s,"user":{"id":%d,"username":"u%d"},"timestamp":1700000000000}`,
+		place, quoted, user, user)
 }
 
 func (s *Server) handle(ctx context.Context, sender *member, frame []byte) {
 	var wish struct {
 		Type    string
 		Payload struct {
-			RoomID   string
-			Messages []struct{ Content string }
+			RoomID         string
+			Messages       []struct{ Content string }
+			FirstMessageID string
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := json.Unmarshal(frame, &wish); err != nil || wish.Type != "clientMessages" || wish.Payload.RoomID != Room {
+	err := json.Unmarshal(frame, &wish)
+	if err == nil && wish.Type == "requestRoomHistory" {
+		before := 0
+		_, _ = fmt.Sscanf(wish.Payload.FirstMessageID, "1700000000000-%d", &before)
+		page, more := s.page(0, before)
+		sender.write(ctx, fmt.Appendf(nil, `{"type":"roomHistory","payload":{"roomId":%q,"messages":[%s],"hasMoreMessages":%v}}`, Room, page, more))
+		return
+	}
+	if err != nil || wish.Type != "clientMessages" || wish.Payload.RoomID != Room {
 		sender.write(ctx, []byte(`{"type":"error","payload":{"code":"BAD_REQUEST","message":"no","roomId":null}}`))
 		return
 	}
@@ -195,7 +256,13 @@ func (s *Server) pass(ctx context.Context, sender *member, fate Fate, place int,
 		sender.write(ctx, fmt.Appendf(nil, `{"type":"error","payload":{"code":"RATE_LIMITED","message":"slow down","roomId":%q}}`, Room))
 		return
 	}
+	if fate != Forget {
+		s.history = append(s.history, kept{place, plain(place, content, sender.user)})
+	}
 	good := message(place, content, sender.user)
+	if len(s.members) == 0 {
+		return
+	}
 	last := s.members[len(s.members)-1]
 	for _, m := range s.members[:len(s.members)-1] {
 		m.write(ctx, good)
