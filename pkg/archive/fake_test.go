@@ -37,14 +37,15 @@ type store struct {
 	// "forget", "before", "newest" or "has".
 	before func(ctx context.Context, call string) fault
 	topics map[relay.Topic][]relay.Message // oldest first
-	last   map[relay.Topic]relay.ID        // appended, ever
+	first  map[relay.Topic]relay.ID        // appended, ever
+	last   map[relay.Topic]relay.ID        // the same
 	intact relay.ID
 	calls  map[string]int
 	asked  int // messages that were asked for, in all
 }
 
 func newStore() *store {
-	return &store{topics: map[relay.Topic][]relay.Message{}, last: map[relay.Topic]relay.ID{}, calls: map[string]int{}}
+	return &store{topics: map[relay.Topic][]relay.Message{}, first: map[relay.Topic]relay.ID{}, last: map[relay.Topic]relay.ID{}, calls: map[string]int{}}
 }
 
 // inject has a function called before each call, and decide about it; nil: none.
@@ -89,6 +90,9 @@ func (s *store) appendTo(t relay.Topic, n int) []relay.Message {
 		if id.Seq++; id.IsZero() || id.Seq > 3 {
 			id = relay.ID{Millis: id.Millis + 7}
 		}
+		if s.last[t].IsZero() {
+			s.first[t] = id
+		}
 		s.last[t] = id
 		added = append(added, relay.Message{ID: id, Topic: t, From: "1", Body: []byte(id.String())})
 	}
@@ -123,6 +127,11 @@ func (s *store) Newest(ctx context.Context, t relay.Topic, n int) (r relay.Recen
 	err = s.call(ctx, "newest", func() {
 		r.Messages, r.More = s.page(t, relay.ID{}, n)
 		r.Intact = s.intact
+		if n := len(r.Messages); n == 0 {
+			r.Begins = s.last[t].IsZero()
+		} else {
+			r.Begins = !r.More && r.Messages[n-1].ID == s.first[t]
+		}
 	})
 	if err != nil {
 		return relay.Recent{}, err

@@ -51,16 +51,22 @@ func NewHistory(journal, archive relay.Records) *History {
 
 // Newest implements relay.Records. When the archive has messages of a topic of which
 // the journal knows nothing, not even that there were any, what the journal kept has
-// been lost: Intact is right after the last message then.
+// been lost: Intact is right after the last message then. When the archive fails, what
+// the journal has is all that comes, and it says whether there is more.
 func (h *History) Newest(ctx context.Context, t relay.Topic, n int) (relay.Recent, error) {
 	r, err := h.journal.Newest(ctx, t, n)
 	if err != nil {
 		return relay.Recent{}, fmt.Errorf("the journal of %q: %w", t, err)
 	}
-	r.Messages, r.More, err = h.complete(ctx, t, relay.ID{}, n, r.Messages, r.More)
+	messages, more, err := h.complete(ctx, t, relay.ID{}, n, r.Messages, r.More)
 	if err != nil {
-		return relay.Recent{}, err
+		if len(r.Messages) == 0 && !r.Begins { // nothing to go on from
+			return relay.Recent{}, err
+		}
+		r.More = r.More || !r.Begins
+		return r, nil
 	}
+	r.Messages, r.More, r.Begins = messages, more, !more
 	if r.Intact.IsZero() && len(r.Messages) > 0 {
 		r.Intact = after(r.Messages[0].ID)
 	}

@@ -134,11 +134,21 @@ func TestHistoryWithoutTheArchive(t *testing.T) {
 		if has, err := h.Has(t.Context(), room, all[4].ID); err != nil || !has {
 			t.Errorf("a message of the journal: %v (%v)", has, err)
 		}
-		_, err6 := h.Newest(t.Context(), room, 6)
-		_, err7 := h.Newest(t.Context(), room, 7)
+		for n := 6; n <= 7; n++ { // that there is more, the journal knows: it has forgotten
+			if r, err := h.Newest(t.Context(), room, n); err != nil || len(r.Messages) != 6 || !r.More || r.Begins {
+				t.Errorf("the newest %d: %+v (%v)", n, r, err)
+			}
+		}
+		whole, wholeJournal, wholeArchive, _ := split(3, 1, 0)
+		wholeArchive.inject(broken)
+		if r, err := whole.Newest(t.Context(), room, 5); err != nil || len(r.Messages) != 3 || r.More || !r.Begins {
+			t.Errorf("a journal that has everything: %+v (%v)", r, err)
+		}
+		wholeJournal.topics[room] = nil
+		_, errEmpty := whole.Newest(t.Context(), room, 5)
 		_, _, errBefore := h.Before(t.Context(), room, all[4].ID, 1)
 		_, errHas := h.Has(t.Context(), room, all[3].ID)
-		for i, err := range []error{err6, err7, errBefore, errHas} {
+		for i, err := range []error{errEmpty, errBefore, errHas} {
 			if !errors.Is(err, relay.ErrUnavailable) {
 				t.Errorf("question %d for the archive: %v, want %v", i, err, relay.ErrUnavailable)
 			}

@@ -69,7 +69,7 @@ func TestTheRoomsLedgerFindsWhatTheServerDid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startChat(t, everyChat(10, c.fate))
+			s := startChat(t, everyChat(5, c.fate))
 			r := runFanout(t, shortFanout(t, s))
 			did := s.Count(c.fate)
 			if did == 0 || s.Count(chattest.Deliver) == 0 {
@@ -99,7 +99,7 @@ func TestTheRoomsLedgerFindsWhatTheServerDid(t *testing.T) {
 
 func TestSwappedDeliveriesAreFound(t *testing.T) {
 	t.Parallel()
-	s := startChat(t, everyChat(10, chattest.Swap))
+	s := startChat(t, everyChat(5, chattest.Swap))
 	r := runFanout(t, shortFanout(t, s))
 	// One that has waited in vain at the end is lost.
 	if did := s.Count(chattest.Swap); did == 0 || r.Messages.Misplaced+r.Messages.Lost != did || r.Messages.Lost > 1 {
@@ -184,14 +184,24 @@ func TestFanoutPausesWhenRefused(t *testing.T) {
 
 func TestFanoutNamesClosedConnections(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	s := startChat(t, func(n int) chattest.Fate {
-		if n == 50 {
+		switch n {
+		case 50:
 			return chattest.Hangup
+		case 100: // the loop goes on without the one that has gone
+			cancel()
 		}
 		return chattest.Deliver
 	})
-	r := runFanout(t, shortFanout(t, s))
-	if r.Ended != 1 || r.EndedBy["closed with 1012"] != 1 || r.Messages.Sent < 60 || r.Messages.Lost != 0 {
+	d := shortFanout(t, s)
+	d.Duration, d.Drain = time.Hour, 30*time.Second
+	r, err := d.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Ended != 1 || r.EndedBy["closed with 1012"] != 1 || r.Messages.Sent < 100 || r.Messages.Lost != 0 {
 		t.Errorf("%d ended: %v, %+v", r.Ended, r.EndedBy, r.Messages)
 	}
 	if got := strings.Join(r.Failures(), "; "); !strings.Contains(got, "1 of 7 connections ended: 1 closed with 1012") {
