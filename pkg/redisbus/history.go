@@ -157,28 +157,33 @@ func (b *Bus) Since(ctx context.Context, t relay.Topic, after relay.Position, n 
 // Before implements relay.History.
 func (b *Bus) Before(ctx context.Context, t relay.Topic, before relay.ID, n int) (messages []relay.Message, more bool, err error) {
 	l := b.link(t)
-	to := "+"
-	if !before.IsZero() {
-		to = "(" + before.String()
-	}
-	err = l.steadily(ctx, func() error {
-		cmd := redis.NewSliceCmd(ctx, "xrevrange", l.keys.stream(t), to, "-", "count", n+1)
-		if err := l.ask.Process(ctx, cmd); err != nil {
-			return err
-		}
-		messages, more = nil, len(cmd.Val()) > n
-		for _, e := range cmd.Val()[:min(n, len(cmd.Val()))] {
-			m, _, readable, err := parseEntry(t, e)
-			if err != nil {
+	for {
+		err = l.steadily(ctx, func() error {
+			to := "+"
+			if !before.IsZero() {
+				to = "(" + before.String()
+			}
+			cmd := redis.NewSliceCmd(ctx, "xrevrange", l.keys.stream(t), to, "-", "count", n+1)
+			if err := l.ask.Process(ctx, cmd); err != nil {
 				return err
 			}
-			if readable {
-				messages = append(messages, m)
+			messages, more = nil, len(cmd.Val()) > n
+			for _, e := range cmd.Val()[:min(n, len(cmd.Val()))] {
+				m, _, readable, err := parseEntry(t, e)
+				if err != nil {
+					return err
+				}
+				if before = m.ID; readable {
+					messages = append(messages, m)
+				}
 			}
+			return nil
+		})
+		if err != nil || len(messages) > 0 || !more {
+			return messages, more, err
 		}
-		return nil
-	})
-	return messages, more, err
+		// Nothing that can be read; who pages could not go on from there.
+	}
 }
 
 // steadily asks Redis something once this node hears it, and again for as long as

@@ -93,6 +93,9 @@ func (b *Bus) Newest(ctx context.Context, t relay.Topic, n int) (recent relay.Re
 		recent, err = l.recent(t, n, reply)
 		return err
 	})
+	if err == nil && len(recent.Messages) == 0 && recent.More { // none that can be read
+		recent.Messages, recent.More, err = b.Before(ctx, t, relay.ID{}, n)
+	}
 	return recent, err
 }
 
@@ -112,6 +115,10 @@ func (l *link) recent(t relay.Topic, n int, reply []any) (recent relay.Recent, e
 	recent.Messages, err = messagesOf(t, entries[:min(n, len(entries))])
 	if err != nil {
 		return recent, err
+	}
+	if recent.Begins = len(entries) == 0 && head.IsZero(); len(entries) > 0 && !recent.More {
+		_, prev, _, err := parseEntry(t, entries[len(entries)-1])
+		recent.Begins = err == nil && prev.IsZero()
 	}
 	noted, first, _ := strings.Cut(texts[1], " ")
 	broken, _ := parsePlace(first)

@@ -17,6 +17,9 @@ type Records interface {
 type Recent struct {
 	Messages []Message // newest first
 	More     bool      // older ones exist
+	// Begins tells, where More is false, that the first of them is the first that the
+	// topic ever had, as far as is known; a journal's may have been forgotten.
+	Begins bool
 	// Intact tells how far back nothing is known to be lost: who has followed the topic
 	// up to a message before it may have missed some that are nowhere any more; who
 	// has followed it up to Intact or later has not. It is right after the last message

@@ -157,7 +157,7 @@ func testJournalEmpty(t *testing.T, f *fleet) {
 	m := f.join()
 	const topic = relay.Topic("chat/empty")
 	m.follow(topic)
-	if r := m.newest(topic, 10); len(r.Messages) != 0 || r.More || !r.Intact.IsZero() {
+	if r := m.newest(topic, 10); len(r.Messages) != 0 || r.More || !r.Begins || !r.Intact.IsZero() {
 		t.Errorf("the newest of nothing: %+v", r)
 	}
 	if ms, total := m.oldest(topic, 10); len(ms) != 0 || total != 0 {
@@ -219,6 +219,9 @@ func testJournalContent(t *testing.T, f *fleet) {
 	r := from.newest(topic, 3)
 	if !same(r.Messages, long, "\x00\xff\r\n", "") || !r.More {
 		t.Errorf("the newest three: %d messages, more: %v", len(r.Messages), r.More)
+	}
+	if r = from.newest(topic, 4); len(r.Messages) != 4 || r.More || !r.Begins {
+		t.Errorf("the newest four: %d messages, more: %v, from the beginning: %v", len(r.Messages), r.More, r.Begins)
 	}
 	if r.Intact != read[0].ID {
 		t.Errorf("intact from %v, the first message is at %v", r.Intact, read[0].ID)
@@ -312,7 +315,7 @@ func testJournalForget(t *testing.T, f *fleet) {
 			t.Errorf("left are %q of %d, want %q", bodiesOf(ms), total, bodies)
 		}
 		r := from.newest(topic, 10)
-		if len(r.Messages) != len(bodies) || r.More || r.Intact != intact {
+		if len(r.Messages) != len(bodies) || r.More || r.Begins || r.Intact != intact {
 			t.Errorf("the newest are %q, more: %v, intact from %v, was %v", bodiesOf(r.Messages), r.More, r.Intact, intact)
 		}
 	}
