@@ -19,6 +19,9 @@ func NewBucket(rate, burst float64) Bucket {
 // still or go back.
 func (b *Bucket) Take(now int64) bool { return b.TakeN(now, 1) }
 
+// TakeUpTo is TakeN for what may be larger than the bucket: it takes a full bucket then.
+func (b *Bucket) TakeUpTo(now int64, n int) bool { return b.TakeN(now, min(n, int(b.burst))) }
+
 // TakeN takes n tokens, or none and returns false when there are fewer.
 func (b *Bucket) TakeN(now int64, n int) bool {
 	if b.rate == 0 {

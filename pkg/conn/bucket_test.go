@@ -58,3 +58,18 @@ func TestBucketHoldsOneToken(t *testing.T) {
 		now += int64(10 * time.Second)
 	}
 }
+
+// What is larger than the bucket takes a full one.
+func TestBucketTakesUpToItsSize(t *testing.T) {
+	b := NewBucket(1, 4.5)
+	now := int64(1)
+	for range 3 {
+		if !b.TakeUpTo(now, 100) {
+			t.Error("a full bucket refuses what is larger than it")
+		}
+		if b.TakeUpTo(now+int64(3*time.Second), 100) {
+			t.Error("one that is not full takes what is larger")
+		}
+		now += int64(10 * time.Second)
+	}
+}

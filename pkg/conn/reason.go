@@ -18,13 +18,14 @@ const (
 	ReasonBroker          // Redis could not be reached when the client came
 	ReasonTakeover        // another connection has taken the session over
 	ReasonAuth            // the client is not signed in, or not any more
+	ReasonBehind          // the node has missed more than it can show
 	ReasonInternal        // our own failure
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{"none", "client_closed", "network_error", "protocol_error",
 	"message_too_big", "slow_reader", "ping_timeout", "idle_timeout", "flood", "drain",
-	"redis_unavailable", "takeover", "not_signed_in", "internal_error"}
+	"redis_unavailable", "takeover", "not_signed_in", "behind", "internal_error"}
 
 func (r Reason) String() string { return reasonNames[r] }
 

@@ -256,5 +256,38 @@ func Unquote(quoted []byte) []byte {
 	return quoted[1 : len(quoted)-1]
 }
 
+// Mend replaces each half of a surrogate pair that stands alone in a string by U+FFFD,
+// in place: JSON allows them, many readers do not. The string is one that Str or Value
+// has returned.
+func Mend(quoted []byte) {
+	for i := 0; i+6 <= len(quoted); i++ {
+		if quoted[i] != '\\' {
+			continue
+		}
+		if quoted[i+1] != 'u' {
+			i++
+			continue
+		}
+		switch {
+		case !isSurrogate(quoted[i:]):
+		case isHigh(quoted[i:]) && i+12 <= len(quoted) && quoted[i+6] == '\\' && quoted[i+7] == 'u' && isSurrogate(quoted[i+6:]) && !isHigh(quoted[i+6:]):
+			i += 6
+		default:
+			copy(quoted[i+2:], "fffd")
+		}
+		i += 5
+	}
+}
+
+// isSurrogate tells whether an escape \uXXXX is half of a surrogate pair, and isHigh
+// whether such a one is the first half.
+func isSurrogate(escape []byte) bool {
+	return (escape[2] == 'd' || escape[2] == 'D') && escape[3] >= '8'
+}
+
+func isHigh(escape []byte) bool {
+	return escape[3] < 'a' && escape[3] < 'A' || escape[3]|0x20 < 'c' && escape[3] > '9'
+}
+
 // Valid tells whether a text is UTF-8.
 func Valid(b []byte) bool { return utf8.Valid(b) }

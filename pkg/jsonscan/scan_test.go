@@ -80,6 +80,25 @@ func FuzzValue(f *testing.F) {
 			if err := json.Unmarshal(quoted, &want); err != nil || string(Unquote(quoted)) != want {
 				t.Errorf("%q means %q, want %q (%v)", quoted, Unquote(quoted), want, err)
 			}
+			mended := bytes.Clone(quoted)
+			Mend(mended)
+			if string(Unquote(mended)) != want {
+				t.Errorf("%q, mended to %q, means %q, want %q", quoted, mended, Unquote(mended), want)
+			}
 		}
 	})
+}
+
+func TestMend(t *testing.T) {
+	for quoted, want := range map[string]string{
+		`""`: `""`, `"a\u00e9\n"`: `"a\u00e9\n"`, `"\ud83d\ude00"`: `"\ud83d\ude00"`, `"\uD83D\uDE00\udBFF\uDfff"`: `"\uD83D\uDE00\udBFF\uDfff"`,
+		`"\ud83d"`: `"\ufffd"`, `"\ude00\ud83d"`: `"\ufffd\ufffd"`, `"\ud83d\ud83d\ude00x"`: `"\ufffd\ud83d\ude00x"`, `"\ud83dx\ude00"`: `"\ufffdx\ufffd"`,
+		`"\\ud83d"`: `"\\ud83d"`, `"\\\ud83d"`: `"\\\ufffd"`, `"\ud83d\n\uDBFF\\"`: `"\ufffd\n\ufffd\\"`, `"\ud7ff\ue000"`: `"\ud7ff\ue000"`, `"\uDBFF\uDBFF"`: `"\ufffd\ufffd"`,
+	} {
+		b := []byte(quoted)
+		Mend(b)
+		if string(b) != want {
+			t.Errorf("%s becomes %s, want %s", quoted, b, want)
+		}
+	}
 }

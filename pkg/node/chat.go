@@ -77,6 +77,10 @@ func (n *Node) newChat(sockets *conn.Sockets) (*chatPart, error) {
 		Log:                n.log,
 	})
 	history := archive.NewHistory(n.bus, store.Archive())
+	length := int64(n.cfg.ChatRoomLength)
+	if n.redis != nil {
+		length = 0 // what this node has in memory ends with it
+	}
 	var topics []relay.Topic
 	for _, r := range n.cfg.ChatRooms {
 		topics = append(topics, r.Topic())
@@ -87,7 +91,7 @@ func (n *Node) newChat(sockets *conn.Sockets) (*chatPart, error) {
 		Claims:  n.fleet,
 		Node:    n.id,
 		Topics:  topics,
-		Length:  int64(n.cfg.ChatRoomLength),
+		Length:  length,
 		Log:     n.log,
 	})
 	p.roster = redisbus.NewRoster(n.bus, n.fleet, n.log)

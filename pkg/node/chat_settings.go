@@ -42,7 +42,7 @@ func chatSettings() []Setting {
 			Help: "the rooms of the chat as id=name, in their order, separated by commas; the same on all nodes",
 			set:  func(c *Config, v string) (err error) { c.ChatRooms, err = parseRooms(v); return err }},
 		{Name: "chat-room-length", Default: "10000", Argument: "NUMBER",
-			Help: "how many of the newest messages of a room stay in Redis; older ones are moved to the database. When that takes none, a room holds ten times as many, at least 10000, and then takes no more. At least 1; the same on all nodes",
+			Help: "how many of the newest messages of a room stay in Redis; older ones are moved to the database; with the Redis inside the process all are, within a second or two. When that takes none, a room holds ten times as many, at least 10000, and then takes no more. At least 1; the same on all nodes",
 			set: func(c *Config, v string) error {
 				n, err := strconv.Atoi(v)
 				if err != nil || n < 1 || n > maxRoomLength {

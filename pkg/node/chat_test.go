@@ -270,3 +270,28 @@ func TestChatSurvivesARestart(t *testing.T) {
 		t.Errorf("%d messages of %d are there after a restart", len(after)-1, len(before))
 	}
 }
+
+// When a node alone is killed, what was said a moment before is lost at most.
+func TestChatSurvivesAKill(t *testing.T) {
+	args := []string{"--database-url=sqlite:" + t.TempDir() + "/parley.db", "--chat-rooms=lobby=Lobby"}
+	n := startNode(t, args...)
+	ready(t, n)
+	k := chatter(t, "lobby", signUp(t, n.addr, "alice"), n.addr)
+	for i := range 20 {
+		k.say(fmt.Sprint(i))
+	}
+	eventually(t, "all messages came, and are in the database", func() bool {
+		return len(k.heard()) == 20 && metric(t, n, "parley_archived_messages_total") == 20
+	})
+	before := k.heard()
+	k.stop()
+	n.kill()
+	<-n.done
+	n.done <- nil
+	n = startNode(t, args...)
+	ready(t, n)
+	_, _, cookie := post(t, n.addr, "/api/login", "", map[string]string{"email": "alice@example.com", "password": chatPassword})
+	if after := wholeHistory(t, n.addr, cookie, "lobby"); !slices.Equal(after, before) {
+		t.Errorf("%d messages of %d are there after a kill", len(after), len(before))
+	}
+}

@@ -230,14 +230,14 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	n.warnOfFile()
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	graceful := false
+	killed := false
 	defer func() {
 		n.group.Close()
-		if !graceful {
-			stopBus() // as if the node had died
+		if killed {
+			stopBus()
 		}
-		n.endChat(graceful && n.redis != nil)
-		if graceful {
+		n.endChat(!killed && n.redis != nil)
+		if !killed {
 			n.leaveFleet()
 		}
 		stopBus()
@@ -282,14 +282,15 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	case err := <-failed:
 		return fmt.Errorf("serving: %w", err)
 	case <-cut:
+		killed = true
 		return nil
 	case <-ctx.Done():
 	}
 	n.drain(public, cut)
 	select {
 	case <-cut:
+		killed = true
 	default:
-		graceful = true
 	}
 	return nil
 }

@@ -22,10 +22,12 @@ type bus struct {
 	history  map[relay.Topic][]relay.Message
 	intact   map[relay.Topic]relay.ID
 	last     relay.ID
+	epoch    uint64
 	appends  error         // what an Append is answered with
 	reads    error         // the same of a reading of the history
 	held     chan struct{} // not nil: readings wait until it is closed
 	reading  int           // readings that have begun
+	standing chan struct{} // not nil: answers of Standing wait until it is closed
 	mute     bool          // subscribers hear nothing
 	present  []string
 	changes  uint64
@@ -34,7 +36,7 @@ type bus struct {
 
 func newBus() *bus {
 	return &bus{topics: map[relay.Topic]int{}, history: map[relay.Topic][]relay.Message{}, intact: map[relay.Topic]relay.ID{},
-		last: relay.ID{Millis: 1_700_000_000_000}, sessions: map[string]account.Session{}}
+		epoch: 1, last: relay.ID{Millis: 1_700_000_000_000}, sessions: map[string]account.Session{}}
 }
 
 // with calls f with the bus to itself.
@@ -59,7 +61,11 @@ func (b *bus) Subscribe(_ context.Context, topics ...relay.Topic) ([]relay.Posit
 	for _, t := range topics {
 		b.topics[t]++
 	}
-	return make([]relay.Position, len(topics)), b.reads
+	positions := make([]relay.Position, len(topics))
+	for i := range positions {
+		positions[i].Epoch = b.epoch
+	}
+	return positions, nil
 }
 
 func (b *bus) SubscribeNew(ctx context.Context, t relay.Topic) (relay.Position, error) {
@@ -214,6 +220,11 @@ func (b *bus) Standing(_ context.Context, keys ...string) ([]bool, error) {
 			standing[i] = standing[i] || s.Key == key
 		}
 	}
+	if held := b.standing; held != nil {
+		b.mu.Unlock()
+		<-held
+		b.mu.Lock()
+	}
 	return standing, nil
 }
 
@@ -232,7 +243,10 @@ func (b *bus) signIn(id int64, name string) {
 
 // gap tells the hub of a gap in a topic.
 func (b *bus) gap(t relay.Topic) {
-	b.receiver.Gap(t, relay.Position{})
+	b.mu.Lock()
+	p := relay.Position{Epoch: b.epoch}
+	b.mu.Unlock()
+	b.receiver.Gap(t, p)
 	b.receiver.Flush()
 }
 

@@ -78,41 +78,52 @@ func appendMessages(frame []byte, r *room, entries []entry) []byte {
 }
 
 // appendPage appends the frame of a roomHistory; texts are messages, newest first,
-// with commas between them. recovered is nil in the answer to requestRoomHistory.
-func appendPage(frame []byte, r *room, texts []byte, more bool, recovered *bool) []byte {
+// with commas between them. c is nil in the answer to requestRoomHistory.
+func appendPage(frame []byte, r *room, texts []byte, more bool, c *catchUpState) []byte {
 	b := make([]byte, 0, len(texts)+len(r.quoted)+120)
 	b = append(append(b, `{"type":"roomHistory","payload":{"roomId":`...), r.quoted...)
 	b = append(append(b, `,"messages":[`...), texts...)
 	b = append(b, `],"hasMoreMessages":`...)
 	b = strconv.AppendBool(b, more)
-	if recovered != nil {
-		b = strconv.AppendBool(append(b, `,"recovered":`...), *recovered)
-	}
+	b = appendCatchUp(b, c)
 	return conn.AppendFrame(frame, conn.OpText, append(b, `}}`...))
 }
 
-// appendTexts appends messages, with commas between them.
-func appendTexts(b []byte, messages []relay.Message) []byte {
-	for i := range messages {
-		if e, _, ok := entryOf(&messages[i]); ok {
-			if len(b) > 0 {
-				b = append(b, ',')
-			}
-			b = append(b, e.text...)
-		}
+// appendCatchUp appends what a client is told that comes back.
+func appendCatchUp(b []byte, c *catchUpState) []byte {
+	if c == nil {
+		return b
 	}
-	return b
+	b = strconv.AppendBool(append(b, `,"recovered":`...), c.recovered)
+	return strconv.AppendBool(append(b, `,"complete":`...), c.reaches)
 }
 
-// appendRoom appends a Room of a hello. recovered and online are nil when the client
-// has not asked.
-func appendRoom(b []byte, r *room, texts []byte, more bool, recovered *bool, online []byte) []byte {
+// appendTexts appends messages, with commas between them, up to historyBytes but one at
+// least; cut tells that there are more.
+func appendTexts(b []byte, messages []relay.Message) (texts []byte, cut bool) {
+	for i := range messages {
+		e, _, ok := entryOf(&messages[i])
+		if !ok {
+			continue
+		}
+		if len(b) > 0 {
+			if len(b)+len(e.text) > historyBytes {
+				return b, true
+			}
+			b = append(b, ',')
+		}
+		b = append(b, e.text...)
+	}
+	return b, false
+}
+
+// appendRoom appends a Room of a hello. c and online are nil when the client has not
+// asked.
+func appendRoom(b []byte, r *room, texts []byte, more bool, c *catchUpState, online []byte) []byte {
 	b = append(append(b, r.head...), texts...)
 	b = append(b, `],"hasMoreMessages":`...)
 	b = strconv.AppendBool(b, more)
-	if recovered != nil {
-		b = strconv.AppendBool(append(b, `,"recovered":`...), *recovered)
-	}
+	b = appendCatchUp(b, c)
 	if online != nil {
 		b = append(append(b, `,"online":`...), online...)
 	}

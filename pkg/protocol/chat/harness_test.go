@@ -134,6 +134,7 @@ type event struct {
 		Messages        []wireMessage
 		HasMoreMessages *bool
 		Recovered       *bool
+		Complete        *bool
 		Code, Message   string
 		User            wireUser
 		Online          bool
@@ -157,6 +158,7 @@ type wireRoom struct {
 	Messages        []wireMessage
 	HasMoreMessages *bool
 	Recovered       *bool
+	Complete        *bool
 	Online          []wireUser
 }
 
@@ -187,8 +189,13 @@ func (c *client) next() (e event) {
 	if closed != nil {
 		c.t.Fatalf("closed with %d %q", closed.Code, closed.Reason)
 	}
+	return parse(c.t, text)
+}
+
+func parse(t testing.TB, text string) (e event) {
+	t.Helper()
 	if err := json.Unmarshal([]byte(text), &e); err != nil {
-		c.t.Fatalf("%v: %s", err, text)
+		t.Fatalf("%v: %s", err, text)
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -27,7 +28,8 @@ type live struct {
 
 	watchers []*session
 	present  map[string]person // by memberOf
-	text     []byte            // as a JSON array; nil: not made since it has changed
+	sorted   []person          // the same, by their ids
+	text     []byte            // the same as a JSON array; nil: not made since it has changed
 	last     uint64            // the number of the last change
 	loaded   bool              // present is what it should be, or was
 	loading  bool              // changes are held
@@ -46,6 +48,8 @@ type person struct {
 	id   int64
 	text []byte // JSON; never modified
 }
+
+func (p person) compare(id int64) int { return cmp.Compare(p.id, id) }
 
 func newLive(sh *shard) *live {
 	return &live{shard: sh, present: map[string]person{}, loading: true}
@@ -103,8 +107,13 @@ func (l *live) set(member string, present bool) {
 			return
 		}
 		l.present[member] = p
+		at, _ := slices.BinarySearchFunc(l.sorted, p.id, person.compare)
+		l.sorted = slices.Insert(l.sorted, at, p)
 	} else {
 		delete(l.present, member)
+		if at, ok := slices.BinarySearchFunc(l.sorted, p.id, person.compare); ok {
+			l.sorted = slices.Delete(l.sorted, at, at+1)
+		}
 	}
 	l.text = nil
 	if len(l.watchers) == 0 {
@@ -191,13 +200,12 @@ func (l *live) online() []byte {
 	if l.text != nil {
 		return l.text
 	}
-	all := make([]person, 0, len(l.present))
-	for _, p := range l.present {
-		all = append(all, p)
+	size := len("[]")
+	for i := range l.sorted {
+		size += len(l.sorted[i].text) + 1
 	}
-	slices.SortFunc(all, func(a, b person) int { return int(min(max(a.id-b.id, -1), 1)) })
-	l.text = append(l.text, '[')
-	for i, p := range all {
+	l.text = append(make([]byte, 0, size), '[')
+	for i, p := range l.sorted {
 		if i > 0 {
 			l.text = append(l.text, ',')
 		}

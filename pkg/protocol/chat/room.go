@@ -15,9 +15,10 @@ const (
 	// history is read. If there are more they are dropped, and read as well.
 	maxHeld      = 1024
 	maxHeldBytes = 4 << 20
-	// closePages is how many pages of history are read to close a hole; a larger one
-	// is for the clients to close.
+	// closePages is how many pages of history are read to close a hole, and closeBytes
+	// about how much; for a larger one clients have to come back.
 	closePages = 10
+	closeBytes = 512 << 10
 	// reloadMin and reloadMax bound the pause before a history is read again.
 	reloadMin = 50 * time.Millisecond
 	reloadMax = time.Second
@@ -35,18 +36,22 @@ type stream struct {
 	shard *shard
 	room  *room
 
-	page   []entry  // oldest first
+	page   []entry  // oldest first; see trim
 	more   bool     // older ones exist
+	size   int      // of the page's texts
 	intact relay.ID // see relay.Recent
 	last   relay.ID // of the last message that was shown, or that was there before the first
 	batch  []entry  // of a frame whose other messages are about to come
 	text   []byte   // the page as JSON, newest first; nil: not made since it has changed
+	epoch  uint64   // of the history that page is from, as the bus counts them; 0: not known
+	known  bool     // the room was loaded once
 
 	loading  bool // what comes is held
 	held     []relay.Message
 	bytes    int  // of held
 	overflow bool // messages were dropped instead of held
 	again    bool // something may have been missed since the reading began
+	changed  bool // and Redis has another history since
 }
 
 // Deliver takes a message of the room.
@@ -63,9 +68,16 @@ func (st *stream) Deliver(m *relay.Message) {
 	st.bytes += len(m.Body)
 }
 
-// take shows a message that follows all before it. What came in one frame goes out in
-// one.
+// take shows a message, unless it was read from the history, which may be ahead of the
+// bus. What came in one frame goes out in one.
 func (st *stream) take(m *relay.Message) {
+	last := st.last
+	if n := len(st.batch); n > 0 {
+		last = st.batch[n-1].id
+	}
+	if m.ID.Compare(last) <= 0 {
+		return
+	}
 	e, more, ok := entryOf(m)
 	if !ok {
 		return // from a newer version
@@ -84,38 +96,62 @@ func (st *stream) show() {
 	st.shard.broadcast(appendMessages(nil, st.room, st.batch), len(st.batch))
 	st.last = st.batch[len(st.batch)-1].id
 	st.page = append(st.page, st.batch...)
-	if over := len(st.page) - pageSize; over > 0 {
-		st.page, st.more = slices.Delete(st.page, 0, over), true
-	}
-	st.text = nil
+	st.trim()
 	clear(st.batch)
 	st.batch = st.batch[:0]
 }
 
+// trim makes a page of what is there: at most pageSize messages, of pageBytes together
+// but one at least.
+func (st *stream) trim() {
+	over := max(0, len(st.page)-pageSize)
+	st.size = 0
+	for i := len(st.page) - 1; i >= over; i-- {
+		if st.size += len(st.page[i].text); st.size > st.shard.server.pageBytes && i < len(st.page)-1 {
+			over = i + 1
+		}
+	}
+	if over > 0 {
+		st.page, st.more = slices.Delete(st.page, 0, over), true
+	}
+	st.text = nil
+}
+
 // Gap has the history read: messages before p may be missing that the bus could not
 // read from the journal. They may be in the archive.
-func (st *stream) Gap(relay.Position) {
+func (st *stream) Gap(p relay.Position) {
+	changed := p.Epoch != 0 && p.Epoch != st.epoch
+	if changed {
+		st.epoch = p.Epoch
+	}
 	if st.loading {
-		st.again = true
+		st.again, st.changed = true, st.changed || changed
 		return
 	}
 	st.show()
 	st.loading = true
-	from := st.last
+	from := place{st.last, true, changed}
 	st.shard.server.own.Go(func() { st.load(from) })
 }
 
-// load reads the newest page, and what lies between it and the given place, and has
-// it installed. It runs on a goroutine of its own, and tries as long as the shard
-// lives.
-func (st *stream) load(from relay.ID) {
+// place is how far a room was shown before it is loaded.
+type place struct {
+	relay.ID
+	known   bool // it was loaded before
+	changed bool // Redis has another history since
+}
+
+// load reads the newest page and, when the room was loaded before, what lies between
+// the given place and that, and has it installed. It runs on a goroutine of its own,
+// and tries as long as the shard lives.
+func (st *stream) load(from place) {
 	sh := st.shard
 	log := sh.server.log
 	told := false
 	for pause := reloadMin; ; pause = min(2*pause, reloadMax) {
 		r, err := st.read(from)
 		if err == nil {
-			sh.do(func() { st.install(r) })
+			sh.do(func() { st.install(&r) })
 			return
 		}
 		if sh.ctx.Err() != nil {
@@ -134,76 +170,95 @@ func (st *stream) load(from relay.ID) {
 // reading is what load has read.
 type reading struct {
 	relay.Recent
-	from   relay.ID
+	from   place
 	missed []relay.Message // after from and before those of Recent, newest first
-	lost   bool            // others may be missing after from
+	lost   bool            // others may be missing after from, and be nowhere
+	tooFar bool            // from was not reached: there is too much after it
 }
 
-func (st *stream) read(from relay.ID) (r reading, err error) {
+func (st *stream) read(from place) (r reading, err error) {
 	history := st.shard.server.deps.History
-	ctx, cancel := context.WithTimeout(st.shard.ctx, askTimeout)
-	defer cancel()
+	ask := func(f func(ctx context.Context) error) error {
+		ctx, cancel := context.WithTimeout(st.shard.ctx, askTimeout)
+		defer cancel()
+		return f(ctx)
+	}
 	r.from = from
-	if r.Recent, err = history.Newest(ctx, st.room.topic, pageSize); err != nil || from.IsZero() {
+	err = ask(func(ctx context.Context) (err error) {
+		r.Recent, err = history.Newest(ctx, st.room.topic, pageSize)
+		return err
+	})
+	if err != nil || !from.known {
 		return r, err
 	}
-	r.lost = from.Compare(r.Intact) < 0
-	oldest, more := r.Messages, r.More
-	for range closePages {
-		for i := range oldest {
-			switch c := oldest[i].ID.Compare(from); {
+	page, more, bytes := r.Messages, r.More, 0
+	for pages := 0; ; pages++ {
+		for i := range page {
+			bytes += len(page[i].Body)
+			switch c := page[i].ID.Compare(from.ID); {
 			case c == 0:
+				r.lost = from.Compare(r.Intact) < 0
 				return r, nil
 			case c < 0:
 				r.lost = true // what was shown last is not there any more
 				return r, nil
 			}
 		}
-		if !more {
+		if !more || len(page) == 0 {
 			break
 		}
-		ctx, cancel := context.WithTimeout(st.shard.ctx, askTimeout)
-		defer cancel()
-		last := oldest[len(oldest)-1].ID
-		if oldest, more, err = history.Before(ctx, st.room.topic, last, pageSize); err != nil {
-			return r, err
+		if pages == closePages || bytes > closeBytes {
+			r.tooFar, r.missed = true, nil
+			return r, nil
 		}
-		r.missed = append(r.missed, oldest...)
+		place := page[len(page)-1].ID
+		err := ask(func(ctx context.Context) (err error) {
+			page, more, err = history.Before(ctx, st.room.topic, place, pageSize)
+			return err
+		})
+		if err != nil { // rather go on without, than show nothing as long as that lasts
+			r.tooFar, r.missed = true, nil
+			return r, nil
+		}
+		r.missed = append(r.missed, page...)
 	}
-	r.lost, r.missed = true, nil
+	// The beginning was reached. Of a room that was empty this is all then, unless it
+	// had messages meanwhile that went with another history.
+	r.lost = !from.IsZero() || from.changed
 	return r, nil
 }
 
 // install makes what was read the room's page, shows what of it was not shown yet,
 // and what came meanwhile.
-func (st *stream) install(r reading) {
+func (st *stream) install(r *reading) {
 	if st.overflow || st.again {
-		st.overflow, st.again, st.held, st.bytes = false, false, nil, 0
+		r.from.changed = r.from.changed || st.changed
+		st.overflow, st.again, st.changed, st.held, st.bytes = false, false, false, nil, 0
 		st.shard.server.own.Go(func() { st.load(r.from) })
 		return
 	}
-	if r.lost {
-		st.shard.tellGap(st.room)
+	if r.tooFar {
+		st.shard.restart(st.room)
+	} else if r.from.known {
+		if r.lost {
+			st.shard.tellGap(st.room)
+		}
+		st.last = r.from.ID
+		st.catchUp(r)
 	}
-	st.page, st.more, st.intact, st.text = st.page[:0], r.More, r.Intact, nil
-	st.last = r.from
-	if !r.from.IsZero() {
-		st.catchUp(&r)
-	}
-	st.page = st.page[:0]
+	st.page, st.more, st.intact, st.known = st.page[:0], r.More, r.Intact, true
+	st.last = r.from.ID
 	for i := len(r.Messages) - 1; i >= 0; i-- {
 		if e, _, ok := entryOf(&r.Messages[i]); ok {
 			st.page = append(st.page, e)
 		}
 		st.last = r.Messages[i].ID
 	}
-	st.more = r.More
+	st.trim()
 	held := st.held
 	st.held, st.bytes, st.loading = nil, 0, false
 	for i := range held {
-		if held[i].ID.Compare(st.last) > 0 {
-			st.take(&held[i])
-		}
+		st.take(&held[i])
 	}
 	st.shard.settle()
 }
@@ -212,9 +267,7 @@ func (st *stream) install(r reading) {
 func (st *stream) catchUp(r *reading) {
 	for _, messages := range [][]relay.Message{r.missed, r.Messages} { // both newest first
 		for i := len(messages) - 1; i >= 0; i-- {
-			if messages[i].ID.Compare(r.from) > 0 {
-				st.take(&messages[i])
-			}
+			st.take(&messages[i])
 		}
 	}
 	st.show()
@@ -227,6 +280,14 @@ func (sh *shard) tellGap(r *room) {
 		s.conn.Queue(frame)
 	}
 	sh.server.log.LogAttrs(sh.ctx, slog.LevelInfo, "messages of a room may be missing", slog.String("protocol", Protocol), slog.String("room", r.ID))
+}
+
+// restart has all members come back: more was missed of a room than can be shown.
+func (sh *shard) restart(r *room) {
+	for _, s := range sh.members {
+		s.conn.CloseHere(conn.CodeRestart, "too much was missed: come back", conn.ReasonBehind)
+	}
+	sh.server.log.LogAttrs(sh.ctx, slog.LevelWarn, "clients are asked to come back: more was missed of a room than can be shown", slog.String("protocol", Protocol), slog.String("room", r.ID), slog.Int("connections", len(sh.members)))
 }
 
 // newest returns the page as JSON, newest first.
@@ -264,6 +325,7 @@ type catchUpState struct {
 	texts     []byte // newest first
 	more      bool
 	recovered bool
+	reaches   bool // up to the place: nothing is missing between
 }
 
 // since returns what a client has missed that has followed the room up to the given
@@ -273,9 +335,7 @@ func (st *stream) since(id relay.ID, exists bool) (c catchUpState) {
 	at, ok := st.after(id)
 	intact := id.IsZero() || id.Compare(st.intact) >= 0
 	if !ok {
-		// Clients know by its length that a page does not reach back to what they have:
-		// one that lacks messages which only newer nodes can read must not pass for all.
-		return catchUpState{st.newest(), st.more, exists && intact && len(st.page) == pageSize}
+		return catchUpState{st.newest(), st.more, exists && intact, false}
 	}
 	for i := len(st.page) - 1; i >= at; i-- {
 		c.texts = append(c.texts, st.page[i].text...)
@@ -285,7 +345,7 @@ func (st *stream) since(id relay.ID, exists bool) (c catchUpState) {
 	}
 	// What is older than what it gets, the client has.
 	c.more = at > 0 || st.more
-	c.recovered = intact
+	c.recovered, c.reaches = intact, intact
 	return c
 }
 

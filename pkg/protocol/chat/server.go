@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -18,8 +19,20 @@ import (
 const Protocol = "chat"
 
 const (
-	// pageSize is how many messages a page of history has.
-	pageSize = 100
+	// pageSize is how many messages a page of history has at most, and historyBytes
+	// about how much text, but for a single message.
+	pageSize     = 100
+	historyBytes = 256 << 10
+	// helloBytes is about how much text the pages of a greeting have together, and
+	// roomBytes the least for each: so much may be on the way to each new client.
+	helloBytes = 1 << 20
+	roomBytes  = 64 << 10
+	// maxContent bounds a content whatever is configured: the archive takes messages of
+	// 8 MiB.
+	maxContent = 4 << 20
+	// readsAtOnce bounds the pages of history that are read for clients at the same
+	// time, so that the database has time for those who sign in.
+	readsAtOnce = 8
 	// maxMessages is how many messages a client may send in one frame.
 	maxMessages = 100
 	// askTimeout bounds each wait of a client for Redis or the database.
@@ -43,8 +56,9 @@ const (
 	standingBatch = 256
 	// linger is how long a node hears its rooms after the last client has left.
 	linger = 30 * time.Second
-	// tidyEvery is the time between two looks at who lingers and which sessions have
-	// expired.
+	// tidyEvery is the time between two looks at who lingers, who has left and which
+	// sessions have expired. A user who comes back until the second look after that has
+	// not been away.
 	tidyEvery = time.Second
 )
 
@@ -116,14 +130,19 @@ type Server struct {
 	log     *slog.Logger
 	rooms   []*room
 	most    int64 // messages that the journal of a room takes
-	metrics *conn.ProtocolMetrics
-	ctx     context.Context // ends with Close
-	stop    context.CancelFunc
-	own     sync.WaitGroup
+	longest int   // bytes of a content
+	// pageBytes is about how much text a shard keeps of each room.
+	pageBytes int
+	reads     chan struct{} // an element for each page that is being read
+	metrics   *conn.ProtocolMetrics
+	ctx       context.Context // ends with Close
+	stop      context.CancelFunc
+	own       sync.WaitGroup
 
 	mu     sync.Mutex
 	shards map[*conn.Loop]*shard
-	users  map[string]int // connections of each member (see memberOf) on this node
+	users  map[string]int  // connections of each member (see memberOf) on this node
+	away   map[string]bool // members without a connection who have not left yet; true at the second look
 }
 
 // room is fixed.
@@ -140,8 +159,12 @@ var _ http.Handler = (*Server)(nil)
 // New makes an endpoint, to be mounted at /api/ws.
 func New(cfg Config, deps Deps) *Server {
 	s := &Server{cfg: cfg, deps: deps, log: cfg.Log, most: max(JournalFactor*cfg.RoomLength, minJournal),
-		shards: map[*conn.Loop]*shard{}, users: map[string]int{},
+		shards: map[*conn.Loop]*shard{}, users: map[string]int{}, away: map[string]bool{}, reads: make(chan struct{}, readsAtOnce),
+		longest: maxContent, pageBytes: max(roomBytes, helloBytes/max(1, len(cfg.Rooms))),
 		metrics: deps.Sockets.Metrics.For(Protocol, errorCodes()...)}
+	if cfg.MaxMessageBytes > 0 {
+		s.longest = min(s.longest, cfg.MaxMessageBytes)
+	}
 	for i, c := range cfg.Rooms {
 		s.rooms = append(s.rooms, newRoom(c, i))
 	}
@@ -164,6 +187,7 @@ func (s *Server) Close() {
 	s.own.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.leaveAway(true)
 	for loop, sh := range s.shards {
 		sh.unsubscribe()
 		delete(s.shards, loop)
@@ -240,7 +264,12 @@ func (s *Server) leave(sh *shard) {
 func (s *Server) arrive(member string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users[member]++; s.users[member] == 1 {
+	if s.users[member]++; s.users[member] > 1 {
+		return
+	}
+	if _, present := s.away[member]; present {
+		delete(s.away, member)
+	} else {
 		s.deps.Roster.Enter(liveTopic, member)
 	}
 }
@@ -250,8 +279,30 @@ func (s *Server) depart(member string) {
 	defer s.mu.Unlock()
 	if s.users[member]--; s.users[member] == 0 {
 		delete(s.users, member)
-		s.deps.Roster.Leave(liveTopic, member)
+		s.away[member] = false
 	}
+}
+
+// leaveAway has those leave who have been away for two looks; all, at the end. It is
+// called with mu held.
+func (s *Server) leaveAway(all bool) {
+	for member, seen := range s.away {
+		if s.away[member] = true; seen || all {
+			delete(s.away, member)
+			s.deps.Roster.Leave(liveTopic, member)
+		}
+	}
+}
+
+// read calls f when it is its turn to read from the history.
+func (s *Server) read(ctx context.Context, f func() error) error {
+	select {
+	case s.reads <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: too many pages of history are being read: %w", relay.ErrUnavailable, ctx.Err())
+	}
+	defer func() { <-s.reads }()
+	return f()
 }
 
 // tidy ends what is over, until Close.
@@ -268,6 +319,7 @@ func (s *Server) tidy() {
 		now := time.Now()
 		var idle, busy []*shard
 		s.mu.Lock()
+		s.leaveAway(false)
 		for loop, sh := range s.shards {
 			switch {
 			case sh.sessions > 0:

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"parley/pkg/account"
 	"parley/pkg/conn"
+	"parley/pkg/jsonscan"
 	"parley/pkg/relay"
 )
 
@@ -58,6 +60,9 @@ var errUnsigned = errors.New("not signed in")
 // Open finds out who the client is and greets it.
 func (s *session) Open() error {
 	s.at = -1
+	if s.token == "" {
+		return s.unsigned()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	shard, err := s.server.enter(ctx, s.conn.Loop())
@@ -69,16 +74,12 @@ func (s *session) Open() error {
 		return err
 	}
 	exists, err := s.lookUp(ctx, s.since)
-	if err != nil {
-		return s.unserved(err)
+	if err != nil { // then nobody knows whether the client has missed something
+		s.log(slog.LevelDebug, "messages cannot be looked up", slog.Any("error", err))
 	}
 	joined := make(chan bool, 1)
 	s.conn.Do(func() {
-		shard.whenLoaded(func() {
-			if !s.gone {
-				joined <- s.join(exists)
-			}
-		})
+		shard.whenLoaded(s, func() { joined <- s.join(exists) })
 	})
 	s.conn.Flush()
 	select {
@@ -98,9 +99,6 @@ func (s *session) Open() error {
 
 // authenticate finds out who the client is.
 func (s *session) authenticate(ctx context.Context) error {
-	if s.token == "" {
-		return s.unsigned()
-	}
 	a, err := s.server.deps.Accounts.Session(ctx, s.token)
 	switch {
 	case errors.Is(err, account.ErrNoSession):
@@ -130,42 +128,42 @@ func (s *session) unserved(err error) error {
 	return err
 }
 
-// lookUp tells in which rooms there is a message at the given place, as far as the
-// shard's pages do not show it.
+// lookUp tells in which rooms there is a message at the given place.
 func (s *session) lookUp(ctx context.Context, since map[string]string) (exists map[*room]bool, err error) {
 	if len(since) == 0 {
 		return nil, nil
 	}
-	unknown := make(chan map[*room]relay.ID, 1)
+	known := make(chan map[*room]bool, 1) // by the shard's pages
 	sh := s.shard
 	s.conn.Do(func() {
-		sh.whenLoaded(func() {
-			ask := map[*room]relay.ID{}
+		sh.whenLoaded(s, func() {
+			shown := map[*room]bool{}
 			for _, st := range sh.rooms {
 				if id, ok := placeOf(since[st.room.ID]); ok {
-					if _, known := st.after(id); !known {
-						ask[st.room] = id
-					}
+					_, shown[st.room] = st.after(id)
 				}
 			}
-			unknown <- ask
+			known <- shown
 		})
 	})
 	s.conn.Flush()
-	exists = map[*room]bool{}
 	select {
-	case ask := <-unknown:
-		for r, id := range ask {
-			if !id.IsZero() {
-				if exists[r], err = s.server.deps.History.Has(ctx, r.topic, id); err != nil {
-					return nil, err
-				}
-				continue
-			}
-			exists[r] = true // everything comes after the beginning
-		}
+	case exists = <-known:
 	case <-ctx.Done():
-		return nil, relay.ErrUnavailable
+		return nil, fmt.Errorf("%w: %w", relay.ErrUnavailable, ctx.Err())
+	}
+	for r, shown := range exists {
+		id, _ := placeOf(since[r.ID])
+		if shown || id.IsZero() { // everything comes after the beginning
+			exists[r] = true
+			continue
+		}
+		if err = s.server.read(ctx, func() (err error) {
+			exists[r], err = s.server.deps.History.Has(ctx, r.topic, id)
+			return err
+		}); err != nil {
+			return nil, err
+		}
 	}
 	return exists, nil
 }
@@ -176,10 +174,7 @@ func (s *session) Closed(r conn.Reason) {
 	if sh == nil {
 		return
 	}
-	sh.do(func() {
-		s.gone = true
-		sh.part(s)
-	})
+	sh.do(func() { sh.part(s) })
 	if s.arrived {
 		s.server.depart(s.member)
 		s.log(slog.LevelInfo, "session closed", slog.String("reason", r.String()))
@@ -208,7 +203,7 @@ func (s *session) Message(frame []byte) {
 	} else if p == nil && r.kind == kindResume {
 		cost = pageCost * max(1, min(len(r.since), len(s.server.rooms)))
 	}
-	if !s.others.TakeN(s.conn.Now(), cost) {
+	if !s.others.TakeUpTo(s.conn.Now(), cost) {
 		p = errTooFast
 	}
 	if p == nil {
@@ -234,7 +229,6 @@ func (s *session) refuse(p *problem, quotedRoom []byte) {
 // send passes messages on. The sender hears them from the room, or else the outcome
 // from Published.
 func (s *session) send(room *room, r *request) *problem {
-	limit := s.server.cfg.MaxMessageBytes
 	switch {
 	case r.tooMany:
 		return errTooMany
@@ -246,18 +240,19 @@ func (s *session) send(room *room, r *request) *problem {
 		switch n := len(content) - len(`""`); {
 		case n == 0:
 			return errEmpty
-		case limit > 0 && n > limit:
+		case n > s.server.longest:
 			return errTooLong
 		}
 		size += len(content) + len(s.user) + len(`m{"content":,"user":}`)
 	}
-	if !s.sends.TakeN(s.conn.Now(), len(r.contents)) {
+	if !s.sends.TakeUpTo(s.conn.Now(), len(r.contents)) {
 		return errTooFast
 	}
 	now := time.Now()
 	bodies := make([]byte, 0, size)
 	ms := make([]relay.Message, len(r.contents))
 	for i, content := range r.contents {
+		jsonscan.Mend(content)
 		at := len(bodies)
 		bodies = appendBody(bodies, i == len(r.contents)-1, content, s.user)
 		ms[i] = relay.Message{Topic: room.topic, From: s.from, Time: now, Body: bodies[at:]}
@@ -297,13 +292,17 @@ func (s *session) page(room *room, first string) *problem {
 	if !id.IsZero() { // else nothing is before it
 		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 		defer cancel()
-		var err error
-		if messages, more, err = s.server.deps.History.Before(ctx, room.topic, id, pageSize); err != nil {
+		err := s.server.read(ctx, func() (err error) {
+			messages, more, err = s.server.deps.History.Before(ctx, room.topic, id, pageSize)
+			return err
+		})
+		if err != nil {
 			s.log(slog.LevelDebug, "no page of history", slog.Any("error", err))
 			return errUnavailable
 		}
 	}
-	frame := appendPage(nil, room, appendTexts(nil, messages), more, nil)
+	texts, cut := appendTexts(nil, messages)
+	frame := appendPage(nil, room, texts, more || cut, nil)
 	s.conn.Do(func() { s.conn.QueueAnswer(frame) })
 	return nil
 }
@@ -319,6 +318,9 @@ func (s *session) takeTurn() {
 
 // resume answers a resume with a page for each room.
 func (s *session) resume(since map[string]string) *problem {
+	if len(since) > len(s.server.rooms) {
+		return errRoom
+	}
 	s.takeTurn()
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
@@ -334,12 +336,12 @@ func (s *session) resume(since map[string]string) *problem {
 	sh := s.shard
 	answered := make(chan struct{})
 	s.conn.Do(func() {
-		sh.whenLoaded(func() {
+		sh.whenLoaded(s, func() {
 			defer close(answered)
 			for _, st := range sh.rooms {
 				if _, asked := since[st.room.ID]; asked {
 					c := st.sinceText(since[st.room.ID], exists[st.room])
-					s.conn.QueueAnswer(appendPage(nil, st.room, c.texts, c.more, &c.recovered))
+					s.conn.QueueAnswer(appendPage(nil, st.room, c.texts, c.more, &c))
 				}
 			}
 		})
@@ -376,7 +378,7 @@ func (s *session) join(exists map[*room]bool) bool {
 	}
 	size := len(s.user) + len(`{"type":"hello","payload":{"me":,"rooms":[]}}`)
 	for _, st := range sh.rooms {
-		size += len(st.room.head) + len(st.newest()) + len(online) + len(`],"hasMoreMessages":false,"recovered":false,"online":},`)
+		size += len(st.room.head) + len(st.newest()) + len(online) + len(`],"hasMoreMessages":false,"recovered":false,"complete":false,"online":},`)
 	}
 	b := append(make([]byte, 0, size), `{"type":"hello","payload":{"me":`...)
 	b = append(b, s.user...)
@@ -387,7 +389,7 @@ func (s *session) join(exists map[*room]bool) bool {
 		}
 		if last, asked := s.since[st.room.ID]; asked {
 			c := st.sinceText(last, exists[st.room])
-			b = appendRoom(b, st.room, c.texts, c.more, &c.recovered, online)
+			b = appendRoom(b, st.room, c.texts, c.more, &c, online)
 		} else {
 			b = appendRoom(b, st.room, st.newest(), st.more, nil, online)
 		}

@@ -41,11 +41,11 @@ type shard struct {
 	members []*session // those that have joined
 	byKey   map[string][]*session
 	revoked map[string]time.Time // keys of sessions that have ended lately
-	waiting []func()             // for all rooms to be loaded
+	waiting map[*session]func()  // for all rooms to be loaded; one thing each
 }
 
 func newShard(s *Server, loop *conn.Loop) *shard {
-	sh := &shard{server: s, loop: loop, opened: make(chan struct{}), byKey: map[string][]*session{}, revoked: map[string]time.Time{}}
+	sh := &shard{server: s, loop: loop, opened: make(chan struct{}), byKey: map[string][]*session{}, revoked: map[string]time.Time{}, waiting: map[*session]func(){}}
 	sh.ctx, sh.stop = context.WithCancel(s.ctx)
 	for _, r := range s.rooms {
 		sh.rooms = append(sh.rooms, &stream{shard: sh, room: r, loading: true})
@@ -69,8 +69,11 @@ func (sh *shard) open() {
 	defer close(sh.opened)
 	ctx, cancel := context.WithTimeout(sh.ctx, askTimeout)
 	defer cancel()
+	epochs := map[relay.Topic]uint64{}
 	for i, sub := range sh.subscribers() {
-		if _, err := s.deps.Hub.Subscribe(ctx, sub.topic, sub); err != nil {
+		p, err := s.deps.Hub.Subscribe(ctx, sub.topic, sub)
+		epochs[sub.topic] = p.Epoch
+		if err != nil {
 			for _, done := range sh.subscribers()[:i] {
 				s.deps.Hub.Unsubscribe(done.topic, done)
 			}
@@ -79,12 +82,18 @@ func (sh *shard) open() {
 				delete(s.shards, sh.loop)
 			}
 			s.mu.Unlock()
+			sh.stop()
 			sh.failure = fmt.Errorf("subscribing to the rooms: %w", err)
 			return
 		}
 	}
 	for _, st := range sh.rooms {
-		s.own.Go(func() { st.load(relay.ID{}) })
+		sh.do(func() {
+			if st.epoch == 0 { // else a gap has come that is newer
+				st.epoch = epochs[st.room.topic]
+			}
+		})
+		s.own.Go(func() { st.load(place{}) })
 	}
 	s.own.Go(sh.live.load)
 }
@@ -133,12 +142,13 @@ func (sh *shard) do(f func()) {
 
 // The methods below run on the loop.
 
-// whenLoaded calls f now, or as soon as all rooms are loaded.
-func (sh *shard) whenLoaded(f func()) {
+// whenLoaded calls f now, or as soon as all rooms are loaded, if the session has not
+// parted by then. What else the session was waiting for is dropped.
+func (sh *shard) whenLoaded(s *session, f func()) {
 	if sh.loaded() {
 		f()
-	} else {
-		sh.waiting = append(sh.waiting, f)
+	} else if !s.gone {
+		sh.waiting[s] = f
 	}
 }
 
@@ -156,9 +166,8 @@ func (sh *shard) settle() {
 	if !sh.loaded() {
 		return
 	}
-	waiting := sh.waiting
-	sh.waiting = nil
-	for _, f := range waiting {
+	for s, f := range sh.waiting {
+		delete(sh.waiting, s)
 		f()
 	}
 }
@@ -179,8 +188,10 @@ func (sh *shard) join(s *session) bool {
 	return true
 }
 
-// part undoes join, if there was one.
+// part undoes whenLoaded and join, if there was one.
 func (sh *shard) part(s *session) {
+	s.gone = true
+	delete(sh.waiting, s)
 	if s.at < 0 {
 		return
 	}
@@ -253,6 +264,7 @@ func (r *revocations) Gap(relay.Position) { r.doubtful.Store(true) }
 // own.
 func (sh *shard) checkStanding() {
 	if sh.checking.Swap(true) {
+		sh.doubtful.Store(true) // what is asked now may not tell of it
 		return
 	}
 	defer sh.checking.Store(false)
