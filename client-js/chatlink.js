@@ -293,7 +293,11 @@ function isMessage(value) {
  * @returns {Page}
  */
 function page(value) {
-  return { messages: messages(value.messages), hasMoreMessages: value.hasMoreMessages === true };
+  return {
+    messages: messages(value.messages),
+    hasMoreMessages: value.hasMoreMessages === true,
+    complete: typeof value.complete === 'boolean' ? value.complete : undefined,
+  };
 }
 
 /**

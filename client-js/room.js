@@ -11,8 +11,9 @@
  */
 
 /**
- * A part of a room's history, newest first, and whether older ones exist.
- * @typedef {{messages: ChatMessage[], hasMoreMessages: boolean}} Page
+ * A part of a room's history, newest first; whether older ones exist; and, after an
+ * absence, whether these are all that was missed, if the relay says so.
+ * @typedef {{messages: ChatMessage[], hasMoreMessages: boolean, complete?: boolean}} Page
  */
 
 /**
@@ -123,8 +124,9 @@ export class Room {
     const newer = this.#newer(page, recovered === false);
     // A hole that was open is covered by this page and those before it.
     this.#ahead = newer.length > 0 ? { messages: newer, gaps: new Set(), recovered } : null;
-    // Less than a page is all that was missed, though what is known is older and exists.
-    const all = recovered === true && page.messages.length < PAGE_SIZE;
+    // The relay says whether this is all that was missed; else less than a page is, though
+    // what is known is older and exists.
+    const all = recovered === true && (page.complete ?? page.messages.length < PAGE_SIZE);
     if (newer.length > 0) return this.#close(all ? { messages: page.messages, hasMoreMessages: false } : page);
     // Nothing is newer. What was known and is not there any more says that something was lost.
     const lost = recovered === undefined ? page.messages.length === 0 && this.last !== null : !recovered;

@@ -162,6 +162,25 @@ test('exactly a page missed takes one question', () => {
   assert.deepEqual(t.heard(), contents(4, 103));
 });
 
+test('a short page of long messages leaves a hole when the relay says so', () => {
+  const t = setUp();
+  t.open([room(1, 3)]);
+  t.lose().hello([room(8, 9, true, { recovered: true, complete: false })]);
+  assert.deepEqual(t.heard(), []);
+  assert.deepEqual(t.socket.take(), [['requestRoomHistory', { roomId: '7', firstMessageId: message(8).id }]]);
+  t.socket.history(page(3, 7, true));
+  assert.deepEqual(t.heard(), contents(4, 9));
+  assert.deepEqual(t.events('gap'), []);
+});
+
+test('a full page that is all there was leaves none', () => {
+  const t = setUp();
+  t.open([room(1, 3)]);
+  t.lose().hello([room(4, 103, true, { recovered: true, complete: true })]);
+  assert.deepEqual(t.socket.take(), []);
+  assert.deepEqual(t.heard(), contents(4, 103));
+});
+
 test('a connection lost while a hole is closed goes on from before the hole', () => {
   const t = setUp();
   t.open([room(1, 3)]);

@@ -35,7 +35,7 @@ func TestPasswordVector(t *testing.T) {
 func TestPasswordRoundTrip(t *testing.T) {
 	p := realPool()
 	const password = "pässword \x00 \n 🙂"
-	kept, err := p.make(t.Context(), password)
+	kept, err := p.make(t.Context(), password, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestPasswordRoundTrip(t *testing.T) {
 			t.Errorf("%q fits: %v (%v), want %v", guess, fits, err, want)
 		}
 	}
-	if again, err := p.make(t.Context(), password); err != nil || again == kept {
+	if again, err := p.make(t.Context(), password, nil); err != nil || again == kept {
 		t.Errorf("the same password is kept in the same way twice (%v)", err)
 	}
 }

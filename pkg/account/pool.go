@@ -19,7 +19,7 @@ const (
 	maxWaiting = 256
 	// patience is how long one waits, below the time that the HTTP server has for an
 	// answer.
-	patience = 8 * time.Second
+	patience = 15 * time.Second
 )
 
 // ErrBusy means that too many passwords wait to be computed on this node. Trying again
@@ -46,8 +46,9 @@ func (p *pool) waiting() int { return max(0, len(p.line)-len(p.workers)) }
 
 // compute returns what a password gives with a hash's parameters and salt. It waits
 // for its turn, at most as long as patience and ctx allow: ErrBusy, or an error that
-// wraps relay.ErrUnavailable. What has begun is brought to its end.
-func (p *pool) compute(ctx context.Context, password string, h hash, length int) ([]byte, error) {
+// wraps relay.ErrUnavailable. When it is its turn, first is called, if it is not nil; an
+// error of that is the end of it. What has begun is brought to its end.
+func (p *pool) compute(ctx context.Context, password string, h hash, length int, first func() error) ([]byte, error) {
 	select {
 	case p.line <- struct{}{}:
 		defer func() { <-p.line }()
@@ -66,16 +67,22 @@ func (p *pool) compute(ctx context.Context, password string, h hash, length int)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 	}
+	if first != nil {
+		if err := first(); err != nil {
+			return nil, err
+		}
+	}
 	began := time.Now()
 	sum, err := p.key([]byte(password), h.salt, 1<<h.costLog, h.blockSize, h.parallel, length)
 	p.seconds.Observe(time.Since(began).Seconds())
 	return sum, err
 }
 
-// make returns a password as it is to be kept.
-func (p *pool) make(ctx context.Context, password string) (string, error) {
+// make returns a password as it is to be kept. When it is its turn, first is called; an
+// error of that is the end of it.
+func (p *pool) make(ctx context.Context, password string, first func() error) (string, error) {
 	h := newHash()
-	sum, err := p.compute(ctx, password, h, hashBytes)
+	sum, err := p.compute(ctx, password, h, hashBytes, first)
 	if err != nil {
 		return "", err
 	}
@@ -85,6 +92,6 @@ func (p *pool) make(ctx context.Context, password string) (string, error) {
 
 // fits tells whether a password is the one that is kept.
 func (p *pool) fits(ctx context.Context, password string, h hash) (bool, error) {
-	sum, err := p.compute(ctx, password, h, len(h.sum))
+	sum, err := p.compute(ctx, password, h, len(h.sum), nil)
 	return err == nil && subtle.ConstantTimeCompare(sum, h.sum) == 1, err
 }

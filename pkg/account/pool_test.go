@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"parley/pkg/relay"
 )
 
@@ -38,7 +40,7 @@ func TestPoolBounds(t *testing.T) {
 		var wg sync.WaitGroup
 		for range workers + maxWaiting {
 			wg.Go(func() {
-				if _, err := p.make(t.Context(), "x"); err != nil {
+				if _, err := p.make(t.Context(), "x", nil); err != nil {
 					failed.Add(1)
 				}
 				done.Add(1)
@@ -48,7 +50,7 @@ func TestPoolBounds(t *testing.T) {
 		if got := int(running.Load()); got != workers || p.waiting() != maxWaiting || done.Load() != 0 {
 			t.Errorf("%d are computed and %d wait, %d are done; want %d and %d", got, p.waiting(), done.Load(), workers, maxWaiting)
 		}
-		if _, err := p.make(t.Context(), "x"); !errors.Is(err, ErrBusy) {
+		if _, err := p.make(t.Context(), "x", nil); !errors.Is(err, ErrBusy) {
 			t.Errorf("one too many: error = %v, want %v", err, ErrBusy)
 		}
 		open()
@@ -56,7 +58,7 @@ func TestPoolBounds(t *testing.T) {
 		if failed.Load() != 0 || p.waiting() != 0 {
 			t.Errorf("%d have failed, %d wait", failed.Load(), p.waiting())
 		}
-		if _, err := p.make(t.Context(), "x"); err != nil {
+		if _, err := p.make(t.Context(), "x", nil); err != nil {
 			t.Errorf("when there is room again: %v", err)
 		}
 	})
@@ -68,18 +70,18 @@ func TestPoolGivesUp(t *testing.T) {
 		p, running, open := gated()
 		var wg sync.WaitGroup
 		for range cap(p.workers) {
-			wg.Go(func() { _, _ = p.make(t.Context(), "x") })
+			wg.Go(func() { _, _ = p.make(t.Context(), "x", nil) })
 		}
 		synctest.Wait()
 		busy := running.Load()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
-		if _, err := p.make(ctx, "x"); !errors.Is(err, relay.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+		if _, err := p.make(ctx, "x", nil); !errors.Is(err, relay.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
 			t.Errorf("after %v: error = %v, want %v", time.Since(began), err, relay.ErrUnavailable)
 		}
 		began = time.Now()
-		if _, err := p.make(t.Context(), "x"); !errors.Is(err, ErrBusy) || time.Since(began) != patience {
+		if _, err := p.make(t.Context(), "x", nil); !errors.Is(err, ErrBusy) || time.Since(began) != patience {
 			t.Errorf("after %v: error = %v, want %v after %v", time.Since(began), err, ErrBusy, patience)
 		}
 		if p.waiting() != 0 || running.Load() != busy {
@@ -87,8 +89,24 @@ func TestPoolGivesUp(t *testing.T) {
 		}
 		open()
 		wg.Wait()
-		if _, err := p.make(ctx, "x"); !errors.Is(err, relay.ErrUnavailable) || running.Load() != 0 {
+		if _, err := p.make(ctx, "x", nil); !errors.Is(err, relay.ErrUnavailable) || running.Load() != 0 {
 			t.Errorf("nobody wants it: error = %v", err)
 		}
 	})
+}
+
+// Whoever finds out while it waits that there is no use in it computes nothing.
+func TestPoolAsksFirst(t *testing.T) {
+	p := newPool(prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x"}))
+	computed := 0
+	p.key = func(_, _ []byte, _, _, _, length int) ([]byte, error) {
+		computed++
+		return make([]byte, length), nil
+	}
+	if _, err := p.make(t.Context(), "x", func() error { return relay.ErrEmailTaken }); !errors.Is(err, relay.ErrEmailTaken) || computed != 0 {
+		t.Errorf("error = %v, %d passwords computed", err, computed)
+	}
+	if _, err := p.make(t.Context(), "x", func() error { return nil }); err != nil || computed != 1 {
+		t.Errorf("error = %v, %d passwords computed", err, computed)
+	}
 }

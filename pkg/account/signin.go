@@ -17,17 +17,24 @@ func (a *Accounts) Create(ctx context.Context, username, email, password string)
 			return relay.User{}, err
 		}
 	}
-	// A look before the password is computed, which costs much more. Create decides.
-	usernameTaken, emailTaken, err := a.cfg.Users.Taken(ctx, username, email)
-	switch {
-	case err != nil:
-		return relay.User{}, err
-	case emailTaken:
-		return relay.User{}, relay.ErrEmailTaken
-	case usernameTaken:
-		return relay.User{}, relay.ErrUsernameTaken
+	// Looks before the password is computed, which costs much more: at once, and when
+	// many were waiting, perhaps for the same name. Create decides.
+	free := func() error {
+		usernameTaken, emailTaken, err := a.cfg.Users.Taken(ctx, username, email)
+		switch {
+		case err != nil:
+			return err
+		case emailTaken:
+			return relay.ErrEmailTaken
+		case usernameTaken:
+			return relay.ErrUsernameTaken
+		}
+		return nil
 	}
-	kept, err := a.pool.make(ctx, password)
+	if err := free(); err != nil {
+		return relay.User{}, err
+	}
+	kept, err := a.pool.make(ctx, password, free)
 	if err != nil {
 		return relay.User{}, err
 	}

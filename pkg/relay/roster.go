@@ -17,14 +17,16 @@ type Roster interface {
 	Enter(t Topic, member string)
 	// Leave notes that this node does not have the member any more.
 	Leave(t Topic, member string)
-	// Members returns who is present, in no order, and the number of the last change.
+	// Members returns who is present, in no order, and the number of the last change:
+	// what is heard with that number or a lower one, has been taken into account.
 	// Errors wrap ErrUnavailable.
 	Members(ctx context.Context, t Topic) (members []string, last uint64, err error)
 }
 
 // Change is a member that came or went. Changes of a topic are numbered, and heard in
-// the order of their numbers by those who subscribe to it; they are not kept. It is
-// the body of a Message whose From is the member.
+// the order of their numbers by those who subscribe to it; they are not kept. When a
+// number is not the one after the last, changes were missed: ask for the Members anew,
+// as after a Gap. It is the body of a Message whose From is the member.
 type Change struct {
 	Number  uint64
 	Present bool
