@@ -6,4 +6,7 @@
 // brings Redis in line with it, in batches; its receiver reads, and replaces the
 // connection when it breaks or when the canary, a message that the node sends to
 // itself each second, has been silent for too long.
+//
+// Beside that it keeps in Redis what nodes share: histories and journals of topics,
+// who is present, the leases and claims of nodes, values with an expiry and counts.
 package redisbus

@@ -13,7 +13,7 @@ import (
 var meterSource string
 
 // meterKind begins the keys of counts in a keyspace.
-const meterKind = "m:"
+const meterKind = "c:"
 
 func (k keyspace) meter(key string) string { return k.prefix + meterKind + key }
 
