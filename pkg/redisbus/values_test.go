@@ -324,7 +324,7 @@ func TestValueKeys(t *testing.T) {
 	if _, err := v.Take(t.Context(), "session/1", 9, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"parley:v:session/1", "parley:m:session/1"} {
+	for _, key := range []string{"parley:v:session/1", "parley:c:session/1"} {
 		if left, err := r.Client().PTTL(t.Context(), key).Result(); err != nil || left <= 0 || left > time.Minute {
 			t.Errorf("%s expires in %v (%v), want up to a minute", key, left, err)
 		}
