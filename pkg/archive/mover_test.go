@@ -214,7 +214,7 @@ func TestMoverOfManyTopics(t *testing.T) {
 			return noFault
 		})
 		_, stop := b.mover("a", 10, topics...)
-		time.Sleep(3 * lookEvery)
+		time.Sleep(5 * lookEvery)
 		stop()
 		for _, topic := range topics {
 			if n := b.journal.len(topic); n != 10 {
@@ -235,14 +235,14 @@ func TestOneMovesAndIsSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		_, stopA := b.mover("a", 10)
-		time.Sleep(2 * lookEvery)
+		time.Sleep(4 * lookEvery)
 		if got := b.claims.holder("archive/chat/beast"); got != "a" {
 			t.Fatalf("%q has the claim, want a", got)
 		}
 		mb, stopB := b.mover("b", 10)
 		defer stopB()
 		all := b.journal.appendTo(room, 50)
-		time.Sleep(2 * lookEvery)
+		time.Sleep(4 * lookEvery)
 		b.holds(t, 10, 40, all)
 		if got := value(t, mb.metrics.archived); got != 0 {
 			t.Errorf("the other node has moved %v messages", got)
@@ -252,7 +252,7 @@ func TestOneMovesAndIsSucceeded(t *testing.T) {
 			t.Errorf("%q has the claim of one that has stopped", got)
 		}
 		all = append(all, b.journal.appendTo(room, 50)...)
-		time.Sleep(2 * lookEvery)
+		time.Sleep(4 * lookEvery)
 		b.holds(t, 10, 90, all)
 		if got := value(t, mb.metrics.archived); got != 50 {
 			t.Errorf("the other node has moved %v messages, want 50", got)
@@ -315,7 +315,7 @@ func TestMoversAndReadersAtOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		time.Sleep(2 * lookEvery)
+		time.Sleep(4 * lookEvery)
 		close(stop)
 		readers.Wait()
 		stopA()
