@@ -61,10 +61,11 @@ type Conn struct {
 	lingering atomic.Bool // the reader discards, until the peer goes
 
 	// Owned by the reader.
-	in         []byte  // read from the network, not yet by the library
-	inBuf      *[]byte // the pooled buffer that in is part of; nil: none
-	readErr    error   // of tryRead
-	frames     frameCounter
+	in         []byte       // read from the network, not yet by the library
+	inBuf      *[]byte      // the pooled buffer that in is part of; nil: none
+	readErr    error        // of tryRead
+	frames     frameCounter // of all input
+	given      frameCounter // of what the library has been given
 	frameLimit Bucket
 
 	// Owned by the loop.

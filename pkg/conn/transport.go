@@ -31,22 +31,38 @@ var errFlood = errors.New("too many frames")
 // Read reads for the library, on the reader goroutine.
 func (t transport) Read(p []byte) (int, error) {
 	c := t.Conn
-	if len(c.in) == 0 {
-		c.loop.Flush() // what the reader has caused so far
-		if err := c.fill(); err != nil {
-			return 0, err
-		}
-		now := c.group.Now()
-		c.heard.Store(now)
-		if !c.frameLimit.TakeN(now, c.frames.count(c.in)) {
-			return 0, errFlood
-		}
+	if err := c.await(); err != nil {
+		return 0, err
 	}
-	n := copy(p, c.in)
+	// Nothing of the next frame, lest the library hold it back from quick.
+	n := c.given.within(c.in[:min(len(p), len(c.in))])
+	copy(p, c.in[:n])
+	c.consumed(n)
+	return n, nil
+}
+
+// await waits until there is input. On the reader.
+func (c *Conn) await() error {
+	if len(c.in) > 0 {
+		return nil
+	}
+	c.loop.Flush() // what the reader has caused so far
+	if err := c.fill(); err != nil {
+		return err
+	}
+	now := c.group.Now()
+	c.heard.Store(now)
+	if !c.frameLimit.TakeN(now, c.frames.count(c.in)) {
+		return errFlood
+	}
+	return nil
+}
+
+// consumed drops the first n bytes of the input.
+func (c *Conn) consumed(n int) {
 	if c.in = c.in[n:]; len(c.in) == 0 {
 		c.releaseInput()
 	}
-	return n, nil
 }
 
 func (c *Conn) releaseInput() {

@@ -137,7 +137,16 @@ func (c *Conn) left() {
 func (c *Conn) read(h Handler) {
 	ctx := context.Background()
 	for {
-		_, r, err := c.ws.Reader(ctx)
+		data, n, err := c.quick()
+		if data != nil {
+			c.handle(h, data)
+			c.consumed(n)
+			continue
+		}
+		var r io.Reader
+		if err == nil {
+			_, r, err = c.ws.Reader(ctx)
+		}
 		if err == nil {
 			buf := messageBuffers.Get().(*[]byte)
 			var data []byte
