@@ -240,7 +240,7 @@ func (g *dialPermit) dialer(dial dialFunc) dialFunc {
 		if err != nil {
 			return nil, err
 		}
-		c := &idleConn{Conn: nc}
+		c := &idleConn{Conn: nc, slowly: true}
 		g.conn.Store(c)
 		if err := ctx.Err(); err != nil { // hangUp may have come too early
 			_ = c.Close()
@@ -258,14 +258,39 @@ func (g *dialPermit) hangUp() {
 	}
 }
 
-// idleConn calls a function before each read from the network, which is when
-// the library has consumed all that it had read.
+// idleConn is a subscriber's connection. It calls a function before each read from the
+// network, which is when all that was read before has been worked on. The library reads
+// the handshake, and slowly: it must not have more than that in its buffer when our own
+// reader goes on. It is read by one goroutine at a time.
 type idleConn struct {
 	net.Conn
 	beforeRead func() error // set by the goroutine that reads, before it does
+	slowly     bool         // give out one byte at a time
+	early      []byte       // read from the network and not given out yet
 }
 
 func (c *idleConn) Read(p []byte) (int, error) {
+	if len(c.early) == 0 && !c.slowly {
+		return c.read(p)
+	}
+	if len(c.early) == 0 {
+		b := make([]byte, 1<<10)
+		n, err := c.read(b)
+		if n == 0 {
+			return 0, err
+		}
+		c.early = b[:n]
+	}
+	if c.slowly && len(p) > 1 {
+		p = p[:1]
+	}
+	n := copy(p, c.early)
+	c.early = c.early[n:]
+	return n, nil
+}
+
+// read reads from the network.
+func (c *idleConn) read(p []byte) (int, error) {
 	if c.beforeRead != nil {
 		if err := c.beforeRead(); err != nil {
 			return 0, err

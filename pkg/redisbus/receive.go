@@ -73,10 +73,13 @@ func (l *link) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	if err := l.refreshFirst(ctx); err != nil {
 		return err
 	}
-	l.dials.conn.Load().beforeRead = func() error {
+	nc := l.dials.conn.Load()
+	nc.slowly = false // from here on the library only writes
+	nc.beforeRead = func() error {
 		r.Flush()
 		return l.checkCanary()
 	}
+	in := newPushReader(nc)
 	l.table.attach(conn)
 	l.connected.Store(true)
 	select {
@@ -85,18 +88,14 @@ func (l *link) receiveOnce(ctx context.Context, r relay.Receiver) error {
 	}
 	l.log.Info("redis subscriber connection established")
 	for n := 1; ; n++ {
-		// The library's deadline is not used (see idleConn).
-		v, err := conn.ReceiveTimeout(ctx, canarySilence)
+		p, err := in.next()
 		if err != nil {
 			return err
 		}
-		switch v := v.(type) {
-		case *redis.Message:
-			l.message(v, r)
-		case *redis.Subscription:
-			if err := l.subscribed(v, r); err != nil {
-				return err
-			}
+		if p.kind == "message" {
+			l.message(&p, r)
+		} else if err := l.subscribed(&p, r); err != nil {
+			return err
 		}
 		if l.outdated.Load() && l.outdated.CompareAndSwap(true, false) {
 			l.healer.add(l.table.healOutdated()...)
@@ -139,40 +138,40 @@ func (l *link) refreshFirst(ctx context.Context) error {
 
 // subscribed handles an answer of Redis to SUBSCRIBE or UNSUBSCRIBE. An error means
 // that the topics of this connection are elsewhere now.
-func (l *link) subscribed(v *redis.Subscription, r relay.Receiver) error {
-	switch v.Kind {
-	case "subscribe", "ssubscribe":
-		if !l.table.confirm(v.Channel) {
+func (l *link) subscribed(p *push, r relay.Receiver) error {
+	switch p.kind {
+	case "subscribe":
+		if !l.table.confirm(p.channel) {
 			return nil
 		}
-		topic, ok := l.keys.topic(v.Channel)
+		topic, ok := l.keys.topic(p.channel)
 		if !ok {
 			return nil
 		}
-		switch begun, kept := l.table.heal(v.Channel, topic); {
+		switch begun, kept := l.table.heal(p.channel, topic); {
 		case begun:
-			l.healer.add(v.Channel)
+			l.healer.add(p.channel)
 		case !kept:
 			l.metrics.gaps.WithLabelValues("false").Inc()
 			r.Gap(topic, relay.Position{Epoch: l.epoch.Load(), At: time.Now()})
 		}
 	case "sunsubscribe":
-		if l.table.wants(v.Channel) {
+		if l.table.wants(p.channel) {
 			return errMoved // the slot has, and Redis tells it so
 		}
 	}
 	return nil
 }
 
-func (l *link) message(v *redis.Message, r relay.Receiver) {
-	topic, ok := l.keys.topic(v.Channel)
+func (l *link) message(p *push, r relay.Receiver) {
+	topic, ok := l.keys.topic(p.channel)
 	if !ok {
 		l.heard.Store(max(1, int64(time.Since(l.started))))
 		return
 	}
 	l.metrics.received.Inc()
 	m := relay.Message{Topic: topic}
-	prev, err := parseEnvelope(v.Payload, &m)
+	prev, err := parseEnvelope(p.payload, &m)
 	if err != nil {
 		l.metrics.undecodable.Inc()
 		if time.Since(l.complained) < complainEvery {
@@ -190,10 +189,10 @@ func (l *link) message(v *redis.Message, r relay.Receiver) {
 		r.Dispatch(m)
 		return
 	}
-	switch l.table.admit(v.Channel, &m, prev) {
+	switch l.table.admit(p.channel, &m, prev) {
 	case admitted:
 		r.Dispatch(m)
 	case holed:
-		l.healer.add(v.Channel)
+		l.healer.add(p.channel)
 	}
 }
