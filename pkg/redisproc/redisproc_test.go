@@ -143,23 +143,3 @@ func TestServerIsAlone(t *testing.T) {
 		t.Errorf("its directory is left: %v", err)
 	}
 }
-
-func TestLogIsBounded(t *testing.T) {
-	l := new(logBuffer)
-	for range 5 * maxLog / 1024 {
-		if _, err := l.Write(make([]byte, 1024)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if l.len() != 5*maxLog {
-		t.Errorf("%d bytes were said, want %d", l.len(), 5*maxLog)
-	}
-	if n := len(l.since(0)); n < maxLog || n > 2*maxLog {
-		t.Errorf("%d bytes are kept, want between %d and twice this", n, maxLog)
-	}
-	from := l.len()
-	_, _ = l.Write([]byte("new"))
-	if got := l.since(from); got != "new" {
-		t.Errorf("since the end: %q", got)
-	}
-}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"parley/pkg/childproc"
 )
 
 const (
@@ -61,10 +63,10 @@ type Server struct {
 	more    []string // lines of its configuration
 	ready   string   // what its log says when it listens
 	args    []string // after the name of its configuration
-	log     *logBuffer
+	log     *childproc.Log
 
 	mu      sync.Mutex
-	running *child // nil when it was killed
+	running *childproc.Child // nil when it was killed
 	admin   *redis.Client
 }
 
@@ -77,7 +79,7 @@ func Start(o Options) (*Server, error) {
 // start runs a server whose configuration has more lines, which may depend on the
 // port.
 func start(o Options, more func(port int) []string, ready string, args ...string) (_ *Server, err error) {
-	s := &Server{options: o, dir: o.Dir, ready: ready, args: args, log: new(logBuffer)}
+	s := &Server{options: o, dir: o.Dir, ready: ready, args: args, log: new(childproc.Log)}
 	if s.program, err = exec.LookPath("redis-server"); err != nil {
 		return nil, fmt.Errorf("no redis-server to run: %w (apt-get install redis-server)", err)
 	}
@@ -121,7 +123,7 @@ func (s *Server) Port() int { return s.port }
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Log is the end of what it has said, of all its runs.
-func (s *Server) Log() string { return s.log.since(0) }
+func (s *Server) Log() string { return s.log.Since(0) }
 
 // Pid is the process's number; 0 when it was killed.
 func (s *Server) Pid() int {
@@ -130,7 +132,7 @@ func (s *Server) Pid() int {
 	if !s.alive() {
 		return 0
 	}
-	return s.running.process.Pid
+	return s.running.Process.Pid
 }
 
 // Running tells whether the process lives; one that is stopped does.
@@ -142,7 +144,7 @@ func (s *Server) alive() bool {
 		return false
 	}
 	select {
-	case <-s.running.exited:
+	case <-s.running.Exited:
 		return false
 	default:
 		return true
@@ -161,8 +163,8 @@ func (s *Server) kill() {
 	if s.running == nil {
 		return
 	}
-	_ = s.running.process.Kill() // an error means that it has ended by itself
-	<-s.running.exited
+	_ = s.running.Process.Kill() // an error means that it has ended by itself
+	<-s.running.Exited
 	s.running = nil
 }
 
@@ -179,7 +181,7 @@ func (s *Server) signal(sig syscall.Signal) error {
 	if !s.alive() {
 		return fmt.Errorf("%v for %s: %w", sig, s.Addr(), ErrNotRunning)
 	}
-	return s.running.process.Signal(sig)
+	return s.running.Process.Signal(sig)
 }
 
 // Restart kills the server if it runs, starts it on the same port, and returns
@@ -240,8 +242,8 @@ func (s *Server) runLocked() error {
 		args = append(args, "--save", "", "--appendonly", appendOnly)
 	}
 	args = append(args, s.options.Args...)
-	from := s.log.len()
-	c, err := launch(s.program, args, s.log)
+	from := s.log.Len()
+	c, err := childproc.Launch(s.program, args, s.log)
 	if err != nil {
 		return fmt.Errorf("redis-server: %w", err)
 	}
@@ -252,19 +254,19 @@ func (s *Server) runLocked() error {
 	defer patience.Stop()
 	for {
 		select {
-		case <-c.exited:
+		case <-c.Exited:
 			s.running = nil
-			if strings.Contains(s.log.since(from), "Address already in use") {
+			if strings.Contains(s.log.Since(from), "Address already in use") {
 				return fmt.Errorf("%s: %w", s.Addr(), ErrPortTaken)
 			}
-			return fmt.Errorf("redis-server ended at once:\n%s", s.log.since(from))
+			return fmt.Errorf("redis-server ended at once:\n%s", s.log.Since(from))
 		case <-patience.C:
 			s.kill()
-			return fmt.Errorf("redis-server does not answer:\n%s", s.log.since(from))
+			return fmt.Errorf("redis-server does not answer:\n%s", s.log.Since(from))
 		case <-look.C:
 		}
 		// Its log tells that this server has the port, and not another one.
-		if strings.Contains(s.log.since(from), s.ready) && s.client().Ping(context.Background()).Err() == nil {
+		if strings.Contains(s.log.Since(from), s.ready) && s.client().Ping(context.Background()).Err() == nil {
 			return nil
 		}
 	}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"parley/pkg/childproc"
 )
 
 const (
@@ -59,18 +61,18 @@ type MariaDB struct {
 	port     int
 	password string
 	options  Options
-	log      *logBuffer
+	log      *childproc.Log
 	admin    *sql.DB
 
 	mu        sync.Mutex
-	running   *child // nil when it was killed
+	running   *childproc.Child // nil when it was killed
 	databases int
 }
 
 // Start makes a data directory and runs a server on it. It returns when the server
 // answers. End it with Close.
 func Start(o Options) (_ *MariaDB, err error) {
-	s := &MariaDB{options: o, password: rand.Text(), log: new(logBuffer)}
+	s := &MariaDB{options: o, password: rand.Text(), log: new(childproc.Log)}
 	if s.program, err = find("mariadbd"); err != nil {
 		return nil, err
 	}
@@ -163,7 +165,7 @@ func (s *MariaDB) Addr() string { return net.JoinHostPort(host, strconv.Itoa(s.p
 func (s *MariaDB) Password() string { return s.password }
 
 // Log is the end of what it has said, of all its runs.
-func (s *MariaDB) Log() string { return s.log.since(0) }
+func (s *MariaDB) Log() string { return s.log.Since(0) }
 
 // Pid is the process's number; 0 when it was killed.
 func (s *MariaDB) Pid() int {
@@ -172,7 +174,7 @@ func (s *MariaDB) Pid() int {
 	if !s.alive() {
 		return 0
 	}
-	return s.running.process.Pid
+	return s.running.Process.Pid
 }
 
 // alive is called with mu held.
@@ -181,7 +183,7 @@ func (s *MariaDB) alive() bool {
 		return false
 	}
 	select {
-	case <-s.running.exited:
+	case <-s.running.Exited:
 		return false
 	default:
 		return true
@@ -200,8 +202,8 @@ func (s *MariaDB) kill() {
 	if s.running == nil {
 		return
 	}
-	_ = s.running.process.Kill() // an error means that it has ended by itself
-	<-s.running.exited
+	_ = s.running.Process.Kill() // an error means that it has ended by itself
+	<-s.running.Exited
 	s.running = nil
 }
 
@@ -247,7 +249,7 @@ func (s *MariaDB) signal(sig syscall.Signal) error {
 	if !s.alive() {
 		return fmt.Errorf("%v for %s: %w", sig, s.Addr(), ErrNotRunning)
 	}
-	return s.running.process.Signal(sig)
+	return s.running.Process.Signal(sig)
 }
 
 // Restart kills the server if it runs, starts it on the same port with the data
@@ -306,8 +308,8 @@ func (s *MariaDB) runLocked() error {
 		// What was committed outlives the process, though not the machine.
 		"--innodb-flush-log-at-trx-commit=2",
 	}, asUser()...)
-	from := s.log.len()
-	c, err := launch(s.program, append(args, s.options.Args...), s.log)
+	from := s.log.Len()
+	c, err := childproc.Launch(s.program, append(args, s.options.Args...), s.log)
 	if err != nil {
 		return fmt.Errorf("mariadbd: %w", err)
 	}
@@ -318,19 +320,19 @@ func (s *MariaDB) runLocked() error {
 	defer patience.Stop()
 	for {
 		select {
-		case <-c.exited:
+		case <-c.Exited:
 			s.running = nil
-			if strings.Contains(s.log.since(from), "Address already in use") {
+			if strings.Contains(s.log.Since(from), "Address already in use") {
 				return fmt.Errorf("%s: %w", s.Addr(), ErrPortTaken)
 			}
-			return fmt.Errorf("mariadbd ended at once:\n%s", s.log.since(from))
+			return fmt.Errorf("mariadbd ended at once:\n%s", s.log.Since(from))
 		case <-patience.C:
 			s.kill()
-			return fmt.Errorf("mariadbd does not answer:\n%s", s.log.since(from))
+			return fmt.Errorf("mariadbd does not answer:\n%s", s.log.Since(from))
 		case <-look.C:
 		}
 		// Its log tells that this server has the port, and not another one.
-		if strings.Contains(s.log.since(from), "ready for connections") && s.ping() == nil {
+		if strings.Contains(s.log.Since(from), "ready for connections") && s.ping() == nil {
 			return nil
 		}
 	}

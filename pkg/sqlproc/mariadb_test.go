@@ -138,15 +138,3 @@ func TestServerNamesWrongSetting(t *testing.T) {
 		t.Errorf("the error does not say what is wrong: %v", err)
 	}
 }
-
-func TestLogIsBounded(t *testing.T) {
-	l := new(logBuffer)
-	for range 5 * maxLog / 1024 {
-		if _, err := l.Write(make([]byte, 1024)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := len(l.since(0)); l.len() != 5*maxLog || n < maxLog || n > 2*maxLog {
-		t.Errorf("of %d bytes %d are kept, want between %d and twice this of %d", l.len(), n, maxLog, 5*maxLog)
-	}
-}

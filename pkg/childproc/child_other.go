@@ -1,6 +1,6 @@
 //go:build !linux
 
-package sqlproc
+package childproc
 
 import "syscall"
 

@@ -1,9 +1,0 @@
-//go:build !linux
-
-package redisproc
-
-import "syscall"
-
-// dieWithParent can be had on Linux only: elsewhere children outlive a process
-// that is killed.
-func dieWithParent() *syscall.SysProcAttr { return nil }
