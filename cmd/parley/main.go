@@ -73,7 +73,7 @@ func serve(cfg node.Config) int {
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	go func() {
 		s := <-signals
-		log.Info("signal", "signal", s.String(), "again", "exits at once")
+		log.Info("stopping; a second signal exits at once, without a word to clients", "signal", s.String())
 		stop()
 		<-signals
 		os.Exit(exitFailed)

@@ -61,7 +61,7 @@ func (n *Node) newChat(sockets *conn.Sockets) (*chatPart, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	store, err := sqlstore.Open(ctx, sqlstore.Options{URL: url, Log: n.log})
+	store, err := sqlstore.Open(ctx, sqlstore.Options{URL: url, Log: n.log, Alone: n.redis != nil})
 	if err != nil {
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
@@ -137,6 +137,18 @@ func (p *chatPart) run() {
 	p.own.Go(func() { _ = p.mover.Run(ctx) })  // nil
 }
 
+// saveChat has what this node alone has in memory in the database.
+func (n *Node) saveChat() {
+	if n.chat == nil || n.redis == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	if err := n.chat.mover.MoveAll(ctx); err != nil {
+		n.log.Warn("not all messages of the chat are in the database, and the rest ends with this node", "error", err)
+	}
+}
+
 // endChat stops it when the last client has gone. If moveAll is set, all messages are in
 // the database then.
 func (n *Node) endChat(moveAll bool) {
@@ -148,11 +160,7 @@ func (n *Node) endChat(moveAll bool) {
 	p.stop()
 	p.own.Wait()
 	if moveAll {
-		ctx, cancel := context.WithTimeout(context.Background(), farewell)
-		defer cancel()
-		if err := p.mover.MoveAll(ctx); err != nil {
-			n.log.Warn("not all messages of the chat are in the database, and the rest ends with this node", "error", err)
-		}
+		n.saveChat()
 	}
 }
 
@@ -174,8 +182,12 @@ func serveNoAccounts(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"id": "UNAVAILABLE", "message": errNoDatabase.Error()})
 }
 
-// warnOfFile tells the log of a database that only nodes of this machine share.
-func (n *Node) warnOfFile() {
+// warnOfDatabase tells the log of a database that only nodes of this machine share, or
+// that there is none.
+func (n *Node) warnOfDatabase() {
+	if n.chat == nil {
+		n.log.Warn("no database is set: nobody can sign up or in, and the chat answers 503", "setting", "--database-url")
+	}
 	if n.redis == nil && strings.HasPrefix(n.cfg.DatabaseURL, "sqlite:") {
 		n.log.Warn("the database is a file: all nodes of the fleet must be on this machine", "setting", "--database-url")
 	}

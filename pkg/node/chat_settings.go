@@ -28,7 +28,7 @@ const (
 func chatSettings() []Setting {
 	return []Setting{
 		{Name: "database-url", Argument: "URL",
-			Help: "accounts and what chat archives: mysql://user:password@host:port/database[?tls=true] (MariaDB or MySQL; one for the whole fleet) or sqlite:path (a file, for the nodes of one machine). Empty with the Redis inside the process: parley/parley.db in the user's data directory. Empty with --redis-url: no accounts, and chat answers 503",
+			Help: "accounts and what chat archives: mysql://user:password@host:port/database[?tls=true] (MariaDB or MySQL; one for the whole fleet) or sqlite:path (a file, for the nodes of one machine that share a Redis, or for one node alone). Empty with the Redis inside the process: parley/parley.db in the user's data directory. Empty with --redis-url: no accounts, and chat answers 503",
 			set: func(c *Config, v string) error {
 				if v != "" {
 					if err := sqlstore.CheckURL(v); err != nil {

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -293,5 +295,27 @@ func TestChatSurvivesAKill(t *testing.T) {
 	_, _, cookie := post(t, n.addr, "/api/login", "", map[string]string{"email": "alice@example.com", "password": chatPassword})
 	if after := wholeHistory(t, n.addr, cookie, "lobby"); !slices.Equal(after, before) {
 		t.Errorf("%d messages of %d are there after a kill", len(after), len(before))
+	}
+}
+
+// Two nodes that share no Redis do not share a database: their messages could have the
+// same ids.
+func TestLoneNodesDoNotShareADatabase(t *testing.T) {
+	url := "--database-url=sqlite:" + t.TempDir() + "/parley.db"
+	ready(t, startNode(t, url))
+	cfg, err := ParseConfig([]string{"--listen=127.0.0.1:0", "--internal-addr=off", url}, env(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err == nil {
+		n.close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "--redis-url") {
+		t.Errorf("a second node on the same file: %v", err)
+	}
+	_, err = ParseConfig([]string{"--database-url=mysql://u:p@h/db"}, env(), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "--redis-url") {
+		t.Errorf("a node alone with a MySQL: %v", err)
 	}
 }

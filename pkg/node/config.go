@@ -307,6 +307,9 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 		problems = append(problems, fmt.Errorf("--max-queue-bytes %d is less than --max-message-bytes %d: a single message would disconnect its recipient",
 			c.MaxQueueBytes, c.MaxMessageBytes))
 	}
+	if c.RedisURL == "" && strings.HasPrefix(c.DatabaseURL, "mysql:") {
+		problems = append(problems, errors.New("--database-url: a MySQL is for nodes that share a Redis: set --redis-url too, or sqlite:path for a node alone"))
+	}
 	if len(problems) == 0 {
 		if err := c.checkRedis(); err != nil {
 			problems = append(problems, err)

@@ -227,7 +227,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	n.log.Info("node started", "node", n.cfg.NodeName, "id", n.id, "version", Version,
 		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", redis)
 	n.tellSecret()
-	n.warnOfFile()
+	n.warnOfDatabase()
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	killed := false
@@ -298,6 +298,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 // drain ends the service so that the clients go elsewhere without a rush.
 func (n *Node) drain(public *http.Server, cut <-chan struct{}) {
 	n.draining.Store(true)
+	n.saveChat() // should there be a second signal
 	n.log.Info("draining", "connections", n.group.Len(), "delay", n.cfg.DrainDelay, "window", n.cfg.DrainWindow)
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainDelay+n.cfg.DrainWindow+drainGrace)
 	defer cancel()

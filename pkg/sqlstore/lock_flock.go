@@ -14,8 +14,13 @@ import (
 const lockPause = 20 * time.Millisecond
 
 // lockFile waits until nobody else has the file, in this process or another one, and
-// keeps it until it is closed, or the process ends. The file stays.
-func lockFile(ctx context.Context, path string) (*os.File, error) {
+// keeps it until it is closed, or the process ends; shared, those may have it too who
+// share it. The file stays.
+func lockFile(ctx context.Context, path string, shared bool) (*os.File, error) {
+	how := syscall.LOCK_EX | syscall.LOCK_NB
+	if shared {
+		how = syscall.LOCK_SH | syscall.LOCK_NB
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -23,7 +28,7 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 	t := time.NewTicker(lockPause)
 	defer t.Stop()
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := syscall.Flock(int(f.Fd()), how)
 		if err == nil {
 			return f, nil
 		}

@@ -19,6 +19,9 @@ const (
 	// maxReaders is how many queries read a SQLite file at the same time. They do
 	// not wait for the one writer, nor that for them.
 	maxReaders = 4
+	// occupiedTimeout is how long a file is waited for that another one has who must
+	// not share it: he may be about to end.
+	occupiedTimeout = 2 * time.Second
 	// busyTimeout is how long a statement waits for another process.
 	busyTimeout = QueryTimeout - time.Second
 )
@@ -55,6 +58,23 @@ func (s *Store) openSQLite(a address) error {
 	return nil
 }
 
+// occupy keeps those apart who must not share the file; see Options.Alone.
+func (s *Store) occupy(ctx context.Context, path string) (err error) {
+	if s.used != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, occupiedTimeout)
+	defer cancel()
+	s.used, err = lockFile(ctx, path+".used", !s.alone)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("database: %s: %w", path, ErrOccupied)
+	}
+	return fmt.Errorf("database: %w", err)
+}
+
 // migrateSQLite makes the file, which nobody else may read, and its directory, and
 // brings the tables up to date, one process at a time.
 func (s *Store) migrateSQLite(ctx context.Context, path string) (err error) {
@@ -63,7 +83,10 @@ func (s *Store) migrateSQLite(ctx context.Context, path string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
-	lock, err := lockFile(ctx, path+".lock")
+	if err := s.occupy(ctx, path); err != nil {
+		return err
+	}
+	lock, err := lockFile(ctx, path+".lock", false)
 	if err != nil {
 		return fmt.Errorf("database: %w", err)
 	}

@@ -19,7 +19,7 @@ func TestFileIsPrivate(t *testing.T) {
 	file := filepath.Join(dir, "par ley?mode=ro#x%42.db")
 	use(t, open(t, "sqlite:"+file), "somebody")
 	for name, want := range map[string]os.FileMode{
-		file: 0o600, file + "-wal": 0o600, file + "-shm": 0o600, file + ".lock": 0o600, dir: 0o700, filepath.Dir(dir): 0o700,
+		file: 0o600, file + "-wal": 0o600, file + "-shm": 0o600, file + ".lock": 0o600, file + ".used": 0o600, dir: 0o700, filepath.Dir(dir): 0o700,
 	} {
 		info, err := os.Stat(name)
 		if err != nil {
@@ -29,7 +29,7 @@ func TestFileIsPrivate(t *testing.T) {
 		}
 	}
 	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 5 {
 		t.Errorf("the directory has %v (%v)", files, err)
 	}
 }
@@ -122,5 +122,31 @@ func TestSignedKeepsOrder(t *testing.T) {
 	}
 	if err := (&shifted{new(uint64)}).Scan("1"); err == nil {
 		t.Error("a text is taken for a number")
+	}
+}
+
+// Nodes that share a Redis share a file; one that has its own wants to be alone.
+func TestAlone(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "parley.db")
+	openAs := func(alone bool) (*Store, error) {
+		return Open(t.Context(), Options{URL: url, Alone: alone})
+	}
+	for _, first := range []bool{true, false} {
+		a, err := openAs(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, second := range []bool{true, false} {
+			b, err := openAs(second)
+			if refused := first || second; refused != errors.Is(err, ErrOccupied) || !refused && err != nil {
+				t.Errorf("alone: %v, the next one alone: %v: error = %v", first, second, err)
+			}
+			if err == nil {
+				_ = b.Close()
+			}
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,15 @@ const (
 type Options struct {
 	URL string       // see CheckURL
 	Log *slog.Logger // nil: nothing is logged
+	// Alone tells that nobody else may have the file open: a node that shares no Redis
+	// with others, whose messages could get ids that theirs have. ErrOccupied else,
+	// whichever comes first. It is of no effect with MySQL.
+	Alone bool
 }
+
+// ErrOccupied means that somebody else has the file open, and one of both wants to be
+// alone with it.
+var ErrOccupied = errors.New("another node uses this file, and they share no Redis: give each a file of its own, or one Redis to all (--redis-url)")
 
 // Store is a node's access to the database. Its methods may be called from any
 // goroutine.
@@ -39,11 +48,13 @@ type Store struct {
 	// Fixed after Open.
 	dialect *dialect
 	log     *slog.Logger
+	alone   bool
 	open    func(context.Context) error // creates the tables; does nothing when they are there
 	read    *sql.DB
 	write   *sql.DB // the same as read, but for SQLite, where it is one connection
 
 	ready atomic.Bool // the tables are there
+	used  *os.File    // keeps others from a SQLite file, or them from being alone with it; fixed when ready
 
 	end     context.CancelFunc // ends what opens the database later
 	opening sync.WaitGroup
@@ -62,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: o.Log}
+	s := &Store{log: o.Log, alone: o.Alone}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -144,6 +155,9 @@ func (s *Store) Close() error {
 	}
 	if s.read != nil && s.read != s.write {
 		errs = append(errs, s.read.Close())
+	}
+	if s.used != nil {
+		errs = append(errs, s.used.Close())
 	}
 	return errors.Join(errs...)
 }

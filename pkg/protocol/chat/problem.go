@@ -4,7 +4,7 @@ package chat
 type problem struct{ code, message string }
 
 var (
-	errRequest     = &problem{"BAD_REQUEST", "the frame is no JSON of the form {type, payload} that is known here"}
+	errRequest     = &problem{"BAD_REQUEST", "the frame is no JSON of the form {type, payload} with a known type and all its members"}
 	errRoom        = &problem{"UNKNOWN_ROOM", "there is no such room"}
 	errEmpty       = &problem{"EMPTY_MESSAGE", "a message must have a content, and a frame a message"}
 	errTooLong     = &problem{"MESSAGE_TOO_LONG", "the content is too long"}
