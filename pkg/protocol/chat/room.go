@@ -197,7 +197,9 @@ func (st *stream) read(from place) (r reading, err error) {
 			bytes += len(page[i].Body)
 			switch c := page[i].ID.Compare(from.ID); {
 			case c == 0:
-				r.lost = from.Compare(r.Intact) < 0
+				// The first node that sees another history through notes from where on it is
+				// intact. Until this one does so too, it may have missed something after that.
+				r.lost = from.changed || from.Compare(r.Intact) < 0
 				return r, nil
 			case c < 0:
 				r.lost = true // what was shown last is not there any more

@@ -265,3 +265,35 @@ func TestDoubtDuringALookUp(t *testing.T) {
 		}
 	})
 }
+
+// Of several nodes one sees first that Redis has another history, and notes from where
+// on it is intact. What a node has missed and shown before it sees that too, lies after
+// that place.
+func TestGapThatIsToldLate(t *testing.T) {
+	f := newFixture(t, false, Config{}, conn.Config{})
+	f.say(lobby, 2, "bob", "n1")
+	c := f.connect(t, "alice", "")
+	c.want("hello")
+	f.with(func() { f.mute = true })
+	f.say(lobby, 2, "bob", "of the old master")
+	f.with(func() {
+		f.mute = false
+		f.history[lobby.Topic()] = f.history[lobby.Topic()][:1]
+	})
+	f.say(lobby, 2, "bob", "n2", "n3")
+	for _, want := range []string{"n2", "n3"} {
+		if got := contents(c.want("serverMessages").Payload.Messages); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+	f.with(func() {
+		f.epoch++
+		f.intact[lobby.Topic()] = f.history[lobby.Topic()][1].ID // n2
+	})
+	f.gap(lobby.Topic())
+	c.wantError(errGap, "lobby")
+	f.say(lobby, 2, "bob", "n4")
+	if got := contents(c.want("serverMessages").Payload.Messages); got != "n4" {
+		t.Errorf("got %s", got)
+	}
+}
