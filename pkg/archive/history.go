@@ -12,9 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"parley/pkg/relay"
 )
+
+// newestTimeout is how long the archive may take to complete the newest messages: who
+// asks for them is about to greet somebody.
+const newestTimeout = 700 * time.Millisecond
 
 // firstsKept is of how many topics a History remembers which message is the first.
 // Some 100 bytes each; beyond, all are forgotten and found again.
@@ -51,13 +56,16 @@ func NewHistory(journal, archive relay.Records) *History {
 
 // Newest implements relay.Records. When the archive has messages of a topic of which
 // the journal knows nothing, not even that there were any, what the journal kept has
-// been lost: Intact is right after the last message then. When the archive fails, what
-// the journal has is all that comes, and it says whether there is more.
+// been lost: Intact is right after the last message then. When the archive fails or does
+// not answer within 0.7 s, what the journal has is all that comes, and it says whether
+// there is more.
 func (h *History) Newest(ctx context.Context, t relay.Topic, n int) (relay.Recent, error) {
 	r, err := h.journal.Newest(ctx, t, n)
 	if err != nil {
 		return relay.Recent{}, fmt.Errorf("the journal of %q: %w", t, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, newestTimeout)
+	defer cancel()
 	messages, more, err := h.complete(ctx, t, relay.ID{}, n, r.Messages, r.More)
 	if err != nil {
 		if len(r.Messages) == 0 && !r.Begins { // nothing to go on from

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"parley/pkg/relay"
 )
@@ -259,4 +261,19 @@ func TestHistoryPageCost(t *testing.T) {
 			t.Errorf("before message %d: %d calls, want 2 at most", i, calls)
 		}
 	}
+}
+
+// An archive that does not answer keeps nobody from the newest messages for long.
+func TestHistoryOfASilentArchive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, archive, _ := split(10, 4, 4)
+		archive.inject(func(ctx context.Context, _ string) fault {
+			<-ctx.Done()
+			return refused
+		})
+		began := time.Now()
+		if r, err := h.Newest(t.Context(), room, 100); err != nil || len(r.Messages) != 6 || !r.More || time.Since(began) != newestTimeout {
+			t.Errorf("after %v: %+v (%v)", time.Since(began), r, err)
+		}
+	})
 }
