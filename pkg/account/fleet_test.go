@@ -121,7 +121,7 @@ func TestFleet(t *testing.T) {
 	if failed.Load() != 3 || limited.Load() != 9 {
 		t.Errorf("%d guesses have failed, and %d were refused; want 3 and 9", failed.Load(), limited.Load())
 	}
-	keys, err := r.Client().Keys(ctx, "parley:[vm]:*").Result()
+	keys, err := r.Client().Keys(ctx, "parley:[vc]:*").Result()
 	if err != nil || len(keys) == 0 {
 		t.Errorf("keys: %q, %v", keys, err)
 	}

@@ -34,11 +34,14 @@ type pool struct {
 	seconds prometheus.Observer
 	line    chan struct{} // an element for each computation, under way or waiting
 	workers chan struct{} // an element for each that is under way
+	// makers has an element for each new password that is under way or next, at most as
+	// many as there are workers: those who sign in do not wait behind all who sign up.
+	makers chan struct{}
 }
 
 func newPool(seconds prometheus.Observer) *pool {
 	workers := max(1, runtime.GOMAXPROCS(0)/2)
-	return &pool{key: scrypt.Key, seconds: seconds, line: make(chan struct{}, workers+maxWaiting), workers: make(chan struct{}, workers)}
+	return &pool{key: scrypt.Key, seconds: seconds, line: make(chan struct{}, workers+maxWaiting), workers: make(chan struct{}, workers), makers: make(chan struct{}, workers)}
 }
 
 // waiting is how many computations wait.
@@ -46,9 +49,10 @@ func (p *pool) waiting() int { return max(0, len(p.line)-len(p.workers)) }
 
 // compute returns what a password gives with a hash's parameters and salt. It waits
 // for its turn, at most as long as patience and ctx allow: ErrBusy, or an error that
-// wraps relay.ErrUnavailable. When it is its turn, first is called, if it is not nil; an
+// wraps relay.ErrUnavailable. Gate, if it is not nil, is waited for before the turn.
+// When it is its turn, first is called, if it is not nil; an
 // error of that is the end of it. What has begun is brought to its end.
-func (p *pool) compute(ctx context.Context, password string, h hash, length int, first func() error) ([]byte, error) {
+func (p *pool) compute(ctx context.Context, password string, h hash, length int, gate chan struct{}, first func() error) ([]byte, error) {
 	select {
 	case p.line <- struct{}{}:
 		defer func() { <-p.line }()
@@ -57,12 +61,18 @@ func (p *pool) compute(ctx context.Context, password string, h hash, length int,
 	}
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
-	select {
-	case p.workers <- struct{}{}:
-		defer func() { <-p.workers }()
-	case <-timeout.C:
-		return nil, ErrBusy
-	case <-ctx.Done():
+	for _, turn := range []chan struct{}{gate, p.workers} {
+		if turn == nil {
+			continue
+		}
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-timeout.C:
+			return nil, ErrBusy
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", relay.ErrUnavailable, ctx.Err())
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
@@ -82,7 +92,7 @@ func (p *pool) compute(ctx context.Context, password string, h hash, length int,
 // error of that is the end of it.
 func (p *pool) make(ctx context.Context, password string, first func() error) (string, error) {
 	h := newHash()
-	sum, err := p.compute(ctx, password, h, hashBytes, first)
+	sum, err := p.compute(ctx, password, h, hashBytes, p.makers, first)
 	if err != nil {
 		return "", err
 	}
@@ -92,6 +102,6 @@ func (p *pool) make(ctx context.Context, password string, first func() error) (s
 
 // fits tells whether a password is the one that is kept.
 func (p *pool) fits(ctx context.Context, password string, h hash) (bool, error) {
-	sum, err := p.compute(ctx, password, h, len(h.sum), nil)
+	sum, err := p.compute(ctx, password, h, len(h.sum), nil, nil)
 	return err == nil && subtle.ConstantTimeCompare(sum, h.sum) == 1, err
 }

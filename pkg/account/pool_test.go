@@ -110,3 +110,32 @@ func TestPoolAsksFirst(t *testing.T) {
 		t.Errorf("error = %v, %d passwords computed", err, computed)
 	}
 }
+
+// Whoever signs in waits for one or two who sign up, not for all.
+func TestPoolLetsSignInsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x"}))
+		p.workers, p.makers = make(chan struct{}, 1), make(chan struct{}, 1)
+		p.key = func(_, _ []byte, _, _, _, length int) ([]byte, error) {
+			time.Sleep(time.Second)
+			return make([]byte, length), nil
+		}
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if _, err := p.make(t.Context(), "x", nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		began := time.Now()
+		if _, err := p.fits(t.Context(), "x", decoy); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		wg.Wait()
+	})
+}
