@@ -64,6 +64,7 @@ type Conn struct {
 	in         []byte       // read from the network, not yet by the library
 	inBuf      *[]byte      // the pooled buffer that in is part of; nil: none
 	readErr    error        // of tryRead
+	kind       Opcode       // of the message that is being handled
 	frames     frameCounter // of all input
 	given      frameCounter // of what the library has been given
 	frameLimit Bucket
@@ -88,6 +89,10 @@ type Conn struct {
 // Flush or before. It waits for no client, only, as Loop.Post does, for a loop that
 // is far behind; so it may be called from any goroutine but a loop's.
 func (c *Conn) Send(frames []byte) { c.loop.postBytes(evFrames, c, frames) }
+
+// MessageKind is OpText or OpBinary: the kind of the message that the handler is
+// handling. Only for Handler.Message.
+func (c *Conn) MessageKind() Opcode { return c.kind }
 
 // Flush has what was sent go out. It never blocks.
 func (c *Conn) Flush() { c.loop.Flush() }

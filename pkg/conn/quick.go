@@ -40,6 +40,7 @@ func (c *Conn) quick() (message []byte, n int, err error) {
 	}
 	data := b[head : head+size : head+size]
 	unmask(data, [4]byte(b[head-4:head]))
+	c.kind = Opcode(b[0] &^ fin)
 	return data, head + size, nil
 }
 

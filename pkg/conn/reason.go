@@ -19,13 +19,16 @@ const (
 	ReasonTakeover        // another connection has taken the session over
 	ReasonAuth            // the client is not signed in, or not any more
 	ReasonBehind          // the node has missed more than it can show
+	ReasonKicked          // the host of its room has sent the client away
+	ReasonRoomGone        // its room is no more
+	ReasonSeat            // the client has, or may have, lost its place in its room
 	ReasonInternal        // our own failure
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{"none", "client_closed", "network_error", "protocol_error",
 	"message_too_big", "slow_reader", "ping_timeout", "idle_timeout", "flood", "drain",
-	"redis_unavailable", "takeover", "not_signed_in", "behind", "internal_error"}
+	"redis_unavailable", "takeover", "not_signed_in", "behind", "kicked", "room_gone", "seat_lost", "internal_error"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -40,4 +43,6 @@ const (
 	CodeTryLater      = 1013 // slow reader, or Redis not available
 	CodeIdle          = 4000
 	CodeTakenOver     = 4001 // another connection has the session now
+	CodeKicked        = 4002 // the host of the room has sent the client away
+	CodeRoomClosed    = 4003 // the room is no more
 )

@@ -145,7 +145,9 @@ func (c *Conn) read(h Handler) {
 		}
 		var r io.Reader
 		if err == nil {
-			_, r, err = c.ws.Reader(ctx)
+			var kind websocket.MessageType
+			kind, r, err = c.ws.Reader(ctx)
+			c.kind = Opcode(kind) // the library's numbers are those of the wire
 		}
 		if err == nil {
 			buf := messageBuffers.Get().(*[]byte)
