@@ -51,6 +51,13 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 	if !strings.EqualFold(strings.TrimSpace(t), jsonType) {
 		return ErrContentType
 	}
+	return ReadUntypedJSON(w, r, limit, v)
+}
+
+// ReadUntypedJSON is ReadJSON of a body whose Content-Type does not matter. A page of any
+// origin can have a browser send such a request, with cookies: it is for endpoints that
+// cookies do not open, and that check the origin.
+func ReadUntypedJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLong *http.MaxBytesError
 	if errors.As(err, &tooLong) {

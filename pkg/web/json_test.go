@@ -120,6 +120,32 @@ func TestReadJSONLimit(t *testing.T) {
 	}
 }
 
+// Where the type does not matter, all else does.
+func TestReadUntypedJSON(t *testing.T) {
+	read := func(contentType, body string) (f form, err error) {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+		r.Header["Content-Type"] = []string{contentType}
+		err = ReadUntypedJSON(httptest.NewRecorder(), r, formLimit, &f)
+		return f, err
+	}
+	body := `{"name":"x","age":7}`
+	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/json"} {
+		if f, err := read(contentType, body); err != nil || *f.Name != "x" || *f.Age != 7 {
+			t.Errorf("%q: %+v, %v", contentType, f, err)
+		}
+	}
+	if _, err := read("", body+"}"); !errors.Is(err, ErrNotJSON) {
+		t.Errorf("more than one value: error = %v, want %v", err, ErrNotJSON)
+	}
+	body += strings.Repeat(" ", formLimit-len(body))
+	if _, err := read("", body); err != nil {
+		t.Errorf("a body of %d bytes: %v", len(body), err)
+	}
+	if _, err := read("", body+" "); !errors.Is(err, ErrTooLong) {
+		t.Errorf("a body of %d bytes: error = %v, want %v", len(body)+1, err, ErrTooLong)
+	}
+}
+
 func TestWriteJSON(t *testing.T) {
 	w := httptest.NewRecorder()
 	WriteJSON(w, http.StatusTeapot, map[string]string{"a": "<b>&\u2028"})

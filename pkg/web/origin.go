@@ -91,13 +91,3 @@ func (o Origins) Check(r *http.Request) error {
 	}
 	return fmt.Errorf("%w: %q is neither of host %q nor in --allowed-origins", ErrOrigin, origin, r.Host)
 }
-
-// Expose lets a page of an allowed foreign origin read an answer and its
-// Retry-After.
-func (o Origins) Expose(w http.ResponseWriter, r *http.Request) {
-	w.Header().Add("Vary", "Origin")
-	if origin := r.Header.Get("Origin"); origin != "" && o.Check(r) == nil {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-		w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
-	}
-}
