@@ -1,0 +1,403 @@
+package rooms
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"parley/pkg/conn"
+	"parley/pkg/protocol/rooms/roomspb"
+	"parley/pkg/relay"
+)
+
+// maxHeld bounds the messages that wait until a shard knows again who is in its room:
+// no more are kept of the stream.
+const maxHeld = retainedLength
+
+// shard is a room as one loop sees it: the sessions of the loop that are in the room, and
+// the room's state at the place of the stream that it has come to. It is a
+// hub.Subscriber.
+type shard struct {
+	// Fixed after newShard.
+	server *Server
+	place
+	topic  relay.Topic
+	opened chan struct{} // closed when the topic is heard, or failure is set
+
+	failure error // fixed when opened is closed
+
+	following atomic.Bool // known, for those who join
+
+	// Guarded by Server.mu.
+	users      int // sessions that have entered
+	subscribed bool
+
+	// Owned by the loop.
+	known    bool // the state below is right; if not, it may be behind
+	ever     bool // it was right once
+	telling  bool // somebody asks Redis for it
+	host     int32
+	fence    int64            // of the host's hosting
+	clients  map[int32]string // who is connected, and the name of its seat
+	seated   []*session
+	byClient map[int32]*session // the same
+	expected map[string]*attempt
+	held     []relay.Message // what clients said since the state was known
+}
+
+// attempt is a session that is about to be in the room, as soon as the event comes that
+// it has its seat.
+type attempt struct {
+	session *session
+	secret  int32
+	seated  chan bool // has room; false: the room is no more
+}
+
+func newShard(s *Server, p place) *shard {
+	return &shard{server: s, place: p, topic: relay.RoomTopic(p.room), opened: make(chan struct{}), host: relay.NoHost,
+		clients: map[int32]string{}, byClient: map[int32]*session{}, expected: map[string]*attempt{}}
+}
+
+// open subscribes.
+func (sh *shard) open() {
+	s := sh.server
+	ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
+	defer cancel()
+	_, err := s.deps.Hub.Subscribe(ctx, sh.topic, sh)
+	s.mu.Lock()
+	sh.failure, sh.subscribed = err, err == nil
+	if err != nil || sh.users == 0 {
+		s.dropLocked(sh)
+	}
+	s.mu.Unlock()
+	close(sh.opened)
+}
+
+// wanted tells whether any session has entered.
+func (sh *shard) wanted() bool {
+	sh.server.mu.Lock()
+	defer sh.server.mu.Unlock()
+	return sh.users > 0
+}
+
+// Loop implements hub.Subscriber.
+func (sh *shard) Loop() *conn.Loop { return sh.loop }
+
+// The rest of this file runs on the loop.
+
+// Deliver implements hub.Subscriber.
+func (sh *shard) Deliver(m *relay.Message) {
+	if said, ok := saidOf(m); ok {
+		if sh.known {
+			sh.relay(&said)
+		} else if len(sh.seated) > 0 && len(sh.held) < maxHeld {
+			sh.held = append(sh.held, *m)
+		}
+		return
+	}
+	if e, ok := relay.RoomEventOf(m); ok {
+		sh.event(&e)
+	}
+}
+
+// Gap implements hub.GapTaker: what was missed may have been anything.
+func (sh *shard) Gap(relay.Position) {
+	sh.setKnown(false)
+	if len(sh.seated) == 0 && len(sh.expected) == 0 {
+		return // who joins asks for the state
+	}
+	var space [128]byte
+	missing := appendError(space[:0], errGap)
+	for _, s := range sh.seated {
+		s.queue(missing)
+	}
+	sh.server.metrics.Refused[errGap.code()].Add(float64(len(sh.seated)))
+	sh.ask()
+}
+
+// ask has the state told, if nobody is at it already.
+func (sh *shard) ask() {
+	if sh.telling {
+		return
+	}
+	sh.telling = true
+	sh.server.own.Go(func() {
+		sh.server.tell(sh)
+		sh.loop.Do(func() { sh.telling = false })
+		sh.loop.Flush()
+	})
+}
+
+func (sh *shard) setKnown(known bool) {
+	sh.known, sh.ever = known, sh.ever || known
+	sh.following.Store(known)
+}
+
+// event takes the room's state on.
+func (sh *shard) event(e *relay.RoomEvent) {
+	if e.Kind == relay.RoomClosed {
+		sh.gone()
+		return
+	}
+	if e.Kind == relay.RoomTold || !sh.known {
+		if !e.Full {
+			return
+		}
+		sh.restore(e)
+		return
+	}
+	switch e.Kind {
+	case relay.RoomJoined:
+		if e.Host == e.Client {
+			sh.setHost(e.Host, e.Fence)
+		}
+		sh.joined(e.Client, e.Name)
+	case relay.RoomLeft:
+		for _, id := range e.Gone {
+			sh.left(id)
+		}
+		sh.move(e.Host, e.Fence)
+		for _, id := range e.Gone {
+			sh.tellHost(roomspb.FlagType_RESPONSE_CLIENT_DISCONNECT, id)
+		}
+	case relay.RoomKicked:
+		delete(sh.clients, e.Client)
+		if s := sh.byClient[e.Client]; s != nil {
+			sh.unseat(s)
+			s.conn.CloseHere(conn.CodeKicked, "kicked", conn.ReasonKicked)
+		}
+		sh.tellHost(roomspb.FlagType_RESPONSE_CLIENT_DISCONNECT, e.Client)
+		if host := sh.byClient[sh.host]; host != nil {
+			host.queue(appendMessage(nil, roomspb.FlagType_RESPONSE_KICK, &roomspb.KickResponse{ClientID: e.Client}))
+		}
+	case relay.RoomGranted:
+		sh.move(e.Host, e.Fence)
+	}
+}
+
+// joined has a client be in the room, and the host told. If it is one of the loop's, it
+// hears of the room from here on.
+func (sh *shard) joined(id int32, name string) {
+	sh.clients[id] = name
+	if a := sh.expected[name]; a != nil {
+		delete(sh.expected, name)
+		sh.seat(a, id)
+	}
+	sh.tellHost(roomspb.FlagType_RESPONSE_CLIENT_CONNECT, id)
+}
+
+// seat has a session be in the room.
+func (sh *shard) seat(a *attempt, id int32) {
+	s := a.session
+	if old := sh.byClient[id]; old != nil { // whose seat was lost, which was missed
+		sh.lose(old)
+	}
+	s.client, s.at = id, len(sh.seated)
+	sh.seated = append(sh.seated, s)
+	sh.byClient[id] = s
+	s.queue(appendMessage(nil, roomspb.FlagType_RESPONSE_CONNECT, &roomspb.Client{ID: id, Secret: a.secret}))
+	if sh.host == id {
+		s.fence.Store(sh.fence)
+		s.queue(appendFrame(nil, roomspb.FlagType_RESPONSE_ASSIGN_HOST, nil))
+	}
+	a.seated <- true
+}
+
+// unseat has a session be in the room no more.
+func (sh *shard) unseat(s *session) {
+	if s.at == notSeated {
+		return
+	}
+	last := sh.seated[len(sh.seated)-1]
+	sh.seated[s.at], last.at = last, s.at
+	sh.seated[len(sh.seated)-1] = nil
+	sh.seated = sh.seated[:len(sh.seated)-1]
+	delete(sh.byClient, s.client)
+	s.at = notSeated
+	s.fence.Store(0)
+}
+
+// left has a client be in the room no more. If its connection is still there, its seat
+// was given up without it: this node was taken for dead.
+func (sh *shard) left(id int32) {
+	delete(sh.clients, id)
+	if s := sh.byClient[id]; s != nil {
+		sh.lose(s)
+	}
+}
+
+// lose closes the connection of a session that has lost its seat.
+func (sh *shard) lose(s *session) {
+	sh.unseat(s)
+	s.conn.CloseHere(conn.CodeTryLater, "the place in the room is lost: reconnect", conn.ReasonSeat)
+}
+
+// seatsLost closes the connections of all.
+func (sh *shard) seatsLost() {
+	for len(sh.seated) > 0 {
+		sh.lose(sh.seated[len(sh.seated)-1])
+	}
+	sh.held = nil
+}
+
+// gone is the end of the room.
+func (sh *shard) gone() {
+	for len(sh.seated) > 0 {
+		s := sh.seated[len(sh.seated)-1]
+		sh.unseat(s)
+		s.conn.CloseHere(conn.CodeRoomClosed, "room closed", conn.ReasonRoomGone)
+	}
+	for name, a := range sh.expected {
+		delete(sh.expected, name)
+		a.seated <- false
+	}
+	clear(sh.clients)
+	sh.host, sh.fence, sh.held = relay.NoHost, 0, nil
+	sh.ever = false
+	sh.setKnown(false)
+}
+
+// setHost notes who is host.
+func (sh *shard) setHost(host int32, fence int64) {
+	if s := sh.byClient[sh.host]; s != nil {
+		s.fence.Store(0)
+	}
+	sh.host, sh.fence = host, fence
+	if s := sh.byClient[host]; s != nil {
+		s.fence.Store(fence)
+	}
+}
+
+// move has another client be host, if the fence tells that one is, and all told.
+func (sh *shard) move(host int32, fence int64) {
+	if fence == sh.fence {
+		return
+	}
+	sh.setHost(host, fence)
+	if host == relay.NoHost || len(sh.seated) == 0 {
+		return
+	}
+	var space [64]byte
+	begin := appendFrame(space[:0], roomspb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil)
+	for _, s := range sh.seated {
+		s.queue(begin)
+	}
+	who := &roomspb.FinishHostMigrationResponse{HostID: host}
+	if s := sh.byClient[host]; s != nil {
+		s.queue(appendMessage(nil, roomspb.FlagType_RESPONSE_ASSIGN_HOST, who))
+	}
+	finish := appendMessage(nil, roomspb.FlagType_RESPONSE_FINISH_HOST_MIGRATE, who)
+	for _, s := range sh.seated {
+		s.queue(finish)
+	}
+}
+
+// tellHost tells the host, if it is here, of another client or itself.
+func (sh *shard) tellHost(flag roomspb.FlagType, id int32) {
+	if s := sh.byClient[sh.host]; s != nil {
+		s.queue(appendClient(nil, flag, id, id == sh.host))
+	}
+}
+
+// restore takes the whole state from an event, after the shard was not following the
+// stream or may have missed some of it. Sessions are told what has changed.
+func (sh *shard) restore(e *relay.RoomEvent) {
+	now := make(map[int32]string, len(e.All))
+	ids := make([]int32, 0, len(e.All)) // ascending
+	for _, seat := range e.All {
+		now[seat.Client] = seat.Name
+		ids = append(ids, seat.Client)
+	}
+	var gone []int32
+	for id, name := range sh.clients {
+		if now[id] != name {
+			gone = append(gone, id)
+			sh.left(id)
+		}
+	}
+	if sh.ever {
+		sh.move(e.Host, e.Fence)
+	} else {
+		sh.setHost(e.Host, e.Fence)
+	}
+	sh.setKnown(true)
+	slices.Sort(gone)
+	for _, id := range gone {
+		sh.tellHost(roomspb.FlagType_RESPONSE_CLIENT_DISCONNECT, id)
+	}
+	// A fence tells of what was said before, too, whether it was by the host of now.
+	held := sh.held
+	sh.held = nil
+	for i := range held {
+		if said, ok := saidOf(&held[i]); ok {
+			sh.relay(&said)
+		}
+	}
+	for _, id := range ids {
+		if name := now[id]; sh.clients[id] != name {
+			sh.joined(id, name)
+		}
+	}
+}
+
+// relay passes on what a client has said, if it may be said at this place.
+func (sh *shard) relay(said *said) {
+	if said.kind == roomspb.RelayType_HOST {
+		sh.relayToHost(said)
+		return
+	}
+	if said.from != sh.host || said.fence != sh.fence {
+		sh.refuse(said.from, errMoved)
+		return
+	}
+	var space [512]byte
+	switch said.kind {
+	case roomspb.RelayType_BROADCAST:
+		frame := appendFrame(space[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded)
+		n := 0
+		for _, s := range sh.seated {
+			if s.client != said.from {
+				s.queue(frame)
+				n++
+			}
+		}
+		sh.server.metrics.Delivered.Add(float64(n))
+	case roomspb.RelayType_TARGET:
+		if _, ok := sh.clients[said.target]; !ok {
+			sh.refuse(said.from, errTarget)
+		} else if s := sh.byClient[said.target]; s != nil {
+			s.queue(appendFrame(space[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded))
+			sh.server.metrics.Delivered.Inc()
+		}
+	}
+}
+
+func (sh *shard) relayToHost(said *said) {
+	if _, ok := sh.clients[said.from]; !ok {
+		return // kicked, or its node was taken for dead
+	}
+	if said.from == sh.host {
+		sh.refuse(said.from, errHost)
+		return
+	}
+	if s := sh.byClient[sh.host]; s != nil {
+		var space [512]byte
+		s.queue(appendFrame(space[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded))
+		sh.server.metrics.Delivered.Inc()
+	}
+}
+
+// refuse tells a client, if it is here, that what it said was not relayed.
+func (sh *shard) refuse(client int32, p *problem) {
+	if s := sh.byClient[client]; s != nil {
+		sh.server.metrics.Refused[p.code()].Inc()
+		s.queue(appendError(nil, p))
+	}
+}
+
+// forget has a session that goes, or an attempt that has failed, hear nothing more of
+// the room.
+func (sh *shard) forget(s *session, name string) {
+	delete(sh.expected, name)
+	sh.unseat(s)
+}
