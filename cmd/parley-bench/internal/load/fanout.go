@@ -118,7 +118,7 @@ func (r *FanoutResult) Failures() (failures []string) {
 // fanout is a run of Fanout.
 type fanout struct {
 	*Fanout
-	epoch      time.Time
+	stopwatch
 	room       string
 	nonce      uint32
 	filler     []byte
@@ -126,7 +126,6 @@ type fanout struct {
 	publishers []*publisher
 	members    []*member // publishers first
 
-	from, to atomic.Int64 // the measured time, in nanoseconds since epoch
 	closing  atomic.Bool  // connections end because the run does
 	alive    atomic.Int64 // members
 	speaking atomic.Int64 // publishers that are alive
@@ -141,14 +140,13 @@ type fanout struct {
 // was measured.
 func (d *Fanout) Run(ctx context.Context) (*FanoutResult, error) {
 	shards := min(d.Subscribers+d.Publishers, 4*runtime.GOMAXPROCS(0))
-	r := &fanout{Fanout: d, epoch: time.Now(), room: d.Room, nonce: rand.Uint32N(1 << 20), allEnded: make(chan struct{}),
+	r := &fanout{Fanout: d, room: d.Room, nonce: rand.Uint32N(1 << 20), allEnded: make(chan struct{}),
 		filler:  texto.Filler(d.Size - texto.IDLen),
 		latency: make([]hist.Histogram, shards), back: make([]hist.Histogram, shards), lag: make([]hist.Histogram, shards)}
 	if r.Progress == nil {
 		r.Progress = func(string) {}
 	}
-	r.from.Store(never)
-	r.to.Store(never)
+	r.reset()
 	if err := d.admit(d.Subscribers + d.Publishers); err != nil {
 		return nil, err
 	}
@@ -157,8 +155,6 @@ func (d *Fanout) Run(ctx context.Context) (*FanoutResult, error) {
 	}
 	return r.measure(ctx), nil
 }
-
-func (r *fanout) now() int64 { return int64(time.Since(r.epoch)) }
 
 // signUp makes the accounts.
 func (r *fanout) signUp(ctx context.Context) (cookies []string, err error) {
@@ -233,13 +229,27 @@ func (r *fanout) connect(ctx context.Context) error {
 		name := fmt.Sprintf("subscriber %d", i-r.Publishers+1)
 		if i < r.Publishers {
 			m.own, name = i, names[i]
-			r.publishers = append(r.publishers, newPublisher(m, &r.lag[shard]))
+			r.publishers = append(r.publishers, r.publisher(m, &r.lag[shard]))
 		}
 		m.account = r.ledger.Join(name, m.own)
 		m.name = name
 		r.members = append(r.members, m)
 	}
 	return nil
+}
+
+// publisher has a member send.
+func (r *fanout) publisher(m *member, lag *hist.Histogram) *publisher {
+	window := r.Window
+	if r.Rate > 0 {
+		window = 0
+	}
+	frame := m.NewSend(r.room, r.filler)
+	return newPublisher(&r.stopwatch, window, &r.alive, lag, func() uint64 { return r.ledger.Send(m.own) },
+		func(due int64, seq uint64) {
+			// A failure to write shows to the reader too, which says why.
+			_ = m.WriteFrame(frame.Stamp(texto.ID{Due: due, Nonce: r.nonce, Seq: uint64(m.own)<<publisherShift | seq}))
+		})
 }
 
 // measure runs the traffic, and returns when all its goroutines have ended.
@@ -270,7 +280,7 @@ func (r *fanout) measure(ctx context.Context) *FanoutResult {
 		for _, p := range r.publishers {
 			sending.Go(func() { p.free(0) })
 		}
-		sending.Go(func() { r.revive(stopRevive) })
+		sending.Go(func() { reviveAll(r.publishers, r.GiveUp, stopRevive) })
 	}
 
 	progress := r.progress(start)
@@ -331,9 +341,6 @@ func (r *fanout) moment(ctx context.Context) (moment, error) {
 	return m, err
 }
 
-// measures tells whether a message that was due then counts.
-func (r *fanout) measures(due int64) bool { return due >= r.from.Load() && due < r.to.Load() }
-
 func (r *fanout) sendAtRate(lane *pace.Lane, begin int64) {
 	follow(lane, begin, r.now, func(due int64) bool {
 		return r.speaking.Load() == 0 || r.closing.Load() || due >= r.to.Load()
@@ -344,26 +351,6 @@ func (r *fanout) sendAtRate(lane *pace.Lane, begin int64) {
 			p.mu.Unlock()
 		}
 	})
-}
-
-// revive keeps a closed loop going: messages that nobody waits for any more, since
-// they were refused or lost, or since who lacks them has gone, are replaced by new
-// ones.
-func (r *fanout) revive(stop <-chan struct{}) {
-	tick := time.NewTicker(revivePause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		for _, p := range r.publishers {
-			if n := p.abandon(r.now()-int64(r.GiveUp), r.alive.Load()); n > 0 {
-				p.freeUnlessBusy(n)
-			}
-		}
-	}
 }
 
 // progress returns what reports the state of the run, to be called once a second by
