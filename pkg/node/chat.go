@@ -165,7 +165,7 @@ func (n *Node) endChat(moveAll bool) {
 }
 
 // mountChat adds the chat's endpoints.
-func (n *Node) mountChat(mux *http.ServeMux) {
+func (n *Node) mountChat(mux *routes) {
 	if n.chat == nil {
 		mux.HandleFunc("/api/", serveNoAccounts)
 		return

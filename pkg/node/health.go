@@ -27,7 +27,7 @@ func VersionText() string {
 
 // internalMux is what operators see.
 func (n *Node) internalMux() http.Handler {
-	mux := http.NewServeMux()
+	mux := newRoutes()
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", n.serveReady)
 	mux.Handle("/metrics", n.metrics.handler())

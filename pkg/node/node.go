@@ -198,10 +198,11 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sample client: %w", err)
 	}
-	mux := http.NewServeMux()
+	mux := newRoutes()
 	mux.Handle("/v1/texto", textoV1)
 	n.mountChat(mux)
 	mux.HandleFunc("/healthz", n.serveReady)
+	mux.HandleFunc("/openapi.yaml", serveOpenAPI)
 	mux.Handle("/", app)
 	return mux, nil
 }

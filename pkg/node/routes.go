@@ -1,0 +1,30 @@
+package node
+
+import "net/http"
+
+// routes is a ServeMux that remembers what was mounted, so that what openapi.yaml says
+// can be held against it.
+type routes struct {
+	*http.ServeMux
+	mounted []mount
+}
+
+// mount is a handler and the pattern that it was mounted at. A handler of a whole subtree
+// has a method Routes() []string, which tells what there is in it.
+type mount struct {
+	pattern string
+	handler http.Handler
+}
+
+func newRoutes() *routes { return &routes{ServeMux: http.NewServeMux()} }
+
+// Handle is that of the ServeMux.
+func (r *routes) Handle(pattern string, h http.Handler) {
+	r.mounted = append(r.mounted, mount{pattern, h})
+	r.ServeMux.Handle(pattern, h)
+}
+
+// HandleFunc is that of the ServeMux.
+func (r *routes) HandleFunc(pattern string, f func(http.ResponseWriter, *http.Request)) {
+	r.Handle(pattern, http.HandlerFunc(f))
+}
