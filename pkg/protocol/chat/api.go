@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,7 +50,9 @@ type api struct {
 }
 
 // NewAPI returns the HTTP half of the protocol, to be mounted at /api/: create-account,
-// login and logout. Every answer but the empty ones is JSON, for unknown paths too.
+// login and logout. Every answer but the empty ones is JSON, for unknown paths too. Pages
+// of origins that Origins allows may use it. Browsers keep the cookie to pages of the same
+// site: those of a neighbouring host may bear it, if Origins names them.
 func NewAPI(cfg APIConfig) http.Handler {
 	a := &api{APIConfig: cfg}
 	a.endpoints = map[string]func(http.ResponseWriter, *http.Request) error{
@@ -58,6 +61,17 @@ func NewAPI(cfg APIConfig) http.Handler {
 		"/api/logout":         a.logout,
 	}
 	return a
+}
+
+// Routes are the requests that are answered with something else than 404 or 405, as
+// "METHOD /path".
+func (a *api) Routes() []string {
+	var all []string
+	for path := range a.endpoints {
+		all = append(all, http.MethodPost+" "+path)
+	}
+	slices.Sort(all)
+	return all
 }
 
 // apiError is a failure as the client is told.
@@ -125,10 +139,18 @@ func apiErrorOf(err error) *apiError {
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.recovered(w, r)
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Header.Get("Origin") != "" {
+		a.Origins.ExposeWithCookies(w, r)
+	}
 	do := a.endpoints[r.URL.Path]
 	switch {
 	case do == nil:
 		a.refuse(w, r, errNotFound)
+		return
+	case web.Preflight(r):
+		if err := a.Origins.AnswerPreflight(w, r, http.MethodPost); err != nil {
+			a.refuse(w, r, errors.Join(errOrigin, err))
+		}
 		return
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
