@@ -50,9 +50,9 @@ Examples:
   parley-bench fanout --addr wss://relay.example --room load --rate 20 --json
 `,
 	setup: func(s *settings) scenario {
-		d := &fanoutScenario{settings: s, fanout: load.Fanout{Accounts: 2, Subscribers: 100, Publishers: 1, Window: 8, Size: 128,
-			Warmup: 2 * time.Second, Duration: 10 * time.Second, Drain: 3 * time.Second,
-			Linger: 250 * time.Millisecond, GiveUp: 2 * time.Second}}
+		d := &fanoutScenario{settings: s, fanout: load.Fanout{Accounts: 2, Subscribers: 100, Publishers: 1,
+			Traffic: load.Traffic{Window: 8, Size: 128, Warmup: 2 * time.Second, Duration: 10 * time.Second, Drain: 3 * time.Second,
+				Linger: 250 * time.Millisecond, GiveUp: 2 * time.Second}}}
 		s.group("The load")
 		s.text(&d.fanout.Room, "room", "`id` of the room; the first one of the servers if none is named")
 		s.number(&d.fanout.Subscribers, "subscribers", 0, 1_000_000, "`connections` that only listen")

@@ -211,6 +211,35 @@ func (r *Room) Settled() bool {
 	return true
 }
 
+// Reached is how many messages have come to anybody.
+func (r *Room) Reached() (n uint64) {
+	members := r.everybody()
+	for i := range r.publishers {
+		var furthest *Member
+		next := uint64(1)
+		for _, m := range members {
+			m.mu.Lock()
+			if m.from[i].next > next {
+				furthest, next = m, m.from[i].next
+			}
+			m.mu.Unlock()
+		}
+		if furthest == nil {
+			continue
+		}
+		furthest.mu.Lock()
+		missing := slices.Collect(maps.Keys(furthest.from[i].missing))
+		furthest.mu.Unlock()
+		n += next - 1
+		for _, seq := range missing {
+			if !slices.ContainsFunc(members, func(m *Member) bool { return m.has(i, seq) }) {
+				n--
+			}
+		}
+	}
+	return n
+}
+
 func (r *Room) everybody() []*Member {
 	r.mu.Lock()
 	defer r.mu.Unlock()

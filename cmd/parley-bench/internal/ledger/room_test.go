@@ -169,6 +169,13 @@ func TestRoomOfWhatNobodyGot(t *testing.T) {
 	if got := kindsOf(r); len(got) != 0 {
 		t.Errorf("findings %v", got)
 	}
+	if got := r.Reached(); got != 15 {
+		t.Errorf("%d have come to somebody, want 15", got)
+	}
+	members[1].Deliver(0, 9, at(0, 9))
+	if got := r.Reached(); got != 16 {
+		t.Errorf("%d have come to somebody, want 16", got)
+	}
 	r.Send(0)
 	if got := r.Totals(); got.Unanswered != 1 || r.Settled() {
 		t.Errorf("%d unanswered, want 1", got.Unanswered)

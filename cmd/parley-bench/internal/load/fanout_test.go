@@ -28,8 +28,8 @@ func shortFanout(t *testing.T, s *chattest.Server) *Fanout {
 		t.Fatal(err)
 	}
 	return &Fanout{Fleet: Fleet{Targets: []wsclient.Target{target}, Concurrency: 1, Timeout: 10 * time.Second},
-		Accounts: 2, Subscribers: 5, Publishers: 2, Window: 4, Size: 64, Duration: 100 * time.Millisecond,
-		Drain: 300 * time.Millisecond, Linger: 50 * time.Millisecond, GiveUp: 100 * time.Millisecond}
+		Accounts: 2, Subscribers: 5, Publishers: 2, Traffic: Traffic{Window: 4, Size: 64, Duration: 100 * time.Millisecond,
+			Drain: 300 * time.Millisecond, Linger: 50 * time.Millisecond, GiveUp: 100 * time.Millisecond}}
 }
 
 func runFanout(t *testing.T, d *Fanout) *FanoutResult {

@@ -111,8 +111,10 @@ func (m *member) recognise(message *chat.Message) (id texto.ID, why string) {
 func (m *member) end(err error) {
 	m.run.ended.add(err)
 	m.account.End("the connection: " + texto.Cause(err))
-	alive := m.run.alive.Add(-1)
-	if m.own >= 0 && !m.run.publishers[m.own].dead.Swap(true) && m.run.speaking.Add(-1) == 0 || alive == 0 {
-		m.run.once.Do(func() { close(m.run.allEnded) })
+	if m.run.alive.Add(-1) == 0 {
+		m.run.broadcast.end()
+	}
+	if m.own >= 0 {
+		m.run.silence(m.run.publishers[m.own])
 	}
 }
