@@ -1,14 +1,15 @@
 /**
  * One WebSocket connection, whatever is spoken on it: the time its greeting may
  * take, how it is given up, and its end. Link in link.js speaks Texto on it,
- * ChatLink in chatlink.js chat.
+ * ChatLink in chatlink.js chat, RelayLink in relaylink.js that of relay rooms.
  */
 
 /**
  * As much of a WebSocket as the clients use.
  * @typedef {object} SocketLike
  * @property {number} readyState
- * @property {(data: string) => void} send
+ * @property {any} [binaryType]  Set to "arraybuffer" where frames are bytes.
+ * @property {(data: any) => void} send  A string, or bytes where frames are such.
  * @property {(code?: number) => void} close
  * @property {(type: "open" | "message" | "close" | "error", listener: (event: any) => void) => void} addEventListener
  */
@@ -30,6 +31,10 @@ export const CloseCode = Object.freeze({
   restart: 1012,
   tryLater: 1013,
   takenOver: 4001,
+  /** Relay rooms: the host has sent this client away. */
+  kicked: 4002,
+  /** Relay rooms: the room is no more. */
+  roomClosed: 4003,
 });
 
 /** WebSocket.OPEN, which an implementation handed in need not have. */
@@ -52,6 +57,7 @@ export class Connection {
   // Fixed after construction.
   /** @type {SocketLike} */ #socket;
   /** @type {Clock} */ #clock;
+  /** @type {number} */ #timeout;
 
   #ended = false;
   /** The timer that the greeting has to beat. @type {any} */ #deadline;
@@ -64,8 +70,12 @@ export class Connection {
   constructor(socket, clock, timeout) {
     this.#socket = socket;
     this.#clock = clock;
-    this.#deadline = clock.setTimeout(() => this.drop('no greeting in time'), timeout);
-    socket.addEventListener('open', () => { this.shaken = true; });
+    this.#timeout = timeout;
+    this.expectGreeting();
+    socket.addEventListener('open', () => {
+      this.shaken = true;
+      if (!this.#ended) this.shook();
+    });
     socket.addEventListener('message', (event) => {
       if (this.#ended) return;
       this.heard++;
@@ -86,6 +96,12 @@ export class Connection {
     return this.since !== null && !this.#ended && this.#socket.readyState === OPEN;
   }
 
+  /** From now on the greeting may take its time, whatever it has taken already. */
+  expectGreeting() {
+    this.#clock.clearTimeout(this.#deadline);
+    this.#deadline = this.#clock.setTimeout(() => this.drop('no greeting in time'), this.#timeout);
+  }
+
   /** The greeting has come. */
   greeted() {
     this.#clock.clearTimeout(this.#deadline);
@@ -98,6 +114,14 @@ export class Connection {
    */
   write(frame) {
     this.#socket.send(JSON.stringify(frame));
+  }
+
+  /**
+   * Writes a frame of bytes. Only once shaken.
+   * @param {Uint8Array<ArrayBuffer>} frame
+   */
+  writeBytes(frame) {
+    this.#socket.send(frame);
   }
 
   /** Ends the connection from this side, which `lost` is not told. */
@@ -116,6 +140,9 @@ export class Connection {
     this.#socket.close();
     this.#lost(CloseCode.abnormal, reason);
   }
+
+  /** The WebSocket handshake has succeeded. */
+  shook() {}
 
   /**
    * Takes a frame; not after the end.

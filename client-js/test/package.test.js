@@ -14,6 +14,7 @@ const tsc = join(root, 'node_modules', '.bin', 'tsc');
 const CONSUMER = `
 import { ParleyError, TextoClient, type TextoState } from 'parley-client';
 import { ChatClient, ChatError, type ChatMessage, type ChatRoom } from 'parley-client/chat';
+import { RoomClient, RoomError, RoomsApi, type RoomInfo, type RoomMember, type RoomSession } from 'parley-client/relayroom';
 
 const client = new TextoClient({ url: 'wss://relay.example/v1/texto', queueLimit: 10 });
 client.addEventListener('message', ({ detail }) => {
@@ -59,6 +60,26 @@ chat.sendMessages('7', ['a', 'b']).then((messages: ChatMessage[]) => console.log
 });
 // @ts-expect-error There is no such event.
 chat.addEventListener('massage', ({ detail }) => console.log(detail));
+
+const room = new RoomClient({ url: 'wss://relay.example/v1/websocket', rejoinTimeout: 30_000 });
+room.addEventListener('message', ({ detail }) => {
+  const how: 'broadcast' | 'target' | 'host' = detail.type;
+  const data: Uint8Array = detail.data;
+  if (room.isHost && how === 'host') room.broadcast(data);
+});
+room.addEventListener('closed', ({ detail }) => {
+  // @ts-expect-error There is no such end.
+  if (detail.end === 'bored') room.leave();
+  const session: RoomSession | null = room.session;
+  if (detail.end === 'kicked' && session) room.join(session);
+});
+const api = new RoomsApi({ url: 'https://relay.example/v1/api/', token: 'secret' });
+api.create(4).then(({ id, secret }: RoomInfo) => room.join({ roomId: id, secret })).then(({ clientId }) => console.log(clientId));
+room.list().then((members: RoomMember[]) => members.map(({ id, host }) => host && id), (error: unknown) => {
+  if (error instanceof RoomError) console.log(error.code, error.status);
+});
+// @ts-expect-error An id is a number.
+room.kick('7');
 `;
 
 test('the package holds the SDK, its types and its page, and works in TypeScript', (t) => {
@@ -69,7 +90,10 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   const target = join(directory, 'node_modules', 'parley-client');
   mkdirSync(target, { recursive: true });
   execFileSync('tar', ['-xzf', join(directory, archive), '-C', target, '--strip-components=1']);
-  const modules = ['account', 'chat', 'chatlink', 'comeback', 'connection', 'link', 'parley', 'room', 'rooms', 'session', 'traffic'];
+  const modules = [
+    'account', 'chat', 'chatlink', 'comeback', 'connection', 'link', 'parley', 'relayapi', 'relaylink', 'relayroom', 'relaywire', 'room',
+    'roomerror', 'rooms', 'session', 'traffic',
+  ];
   assert.deepEqual(readdirSync(target).sort(), ['LICENSE', 'README.md', 'package.json', 'types', ...modules.map((name) => `${name}.js`)].sort());
   assert.deepEqual(readdirSync(join(target, 'types')).sort(), modules.map((name) => `${name}.d.ts`));
 
@@ -86,7 +110,9 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   }
 
   const imported = execFileSync(process.execPath, [
-    '--input-type=module', '--eval', "for (const name of ['parley-client', 'parley-client/chat']) console.log(Object.keys(await import(name)).join(' '))",
+    '--input-type=module', '--eval', "for (const name of ['parley-client', 'parley-client/chat', 'parley-client/relayroom']) console.log(Object.keys(await import(name)).join(' '))",
   ], { cwd: directory, encoding: 'utf8' });
-  assert.equal(imported.trim(), 'ParleyError TextoClient isAddress\nChatClient ChatError FRAME_LIMIT ParleyError TYPING_INTERVAL compareIds');
+  assert.equal(imported.trim(), [
+    'ParleyError TextoClient isAddress', 'ChatClient ChatError FRAME_LIMIT ParleyError TYPING_INTERVAL compareIds', 'ParleyError RoomClient RoomError RoomsApi',
+  ].join('\n'));
 });
