@@ -1,5 +1,5 @@
 /**
- * A small fleet of relay nodes in one process: Texto v1 and chat as far as the
+ * A small fleet of relay nodes in one process: Texto v1, chat and relay rooms as far as the
  * SDK and the sample app see them, sessions that are resumed included, with nodes
  * that can be killed, started again on their port, and made to refuse.
  */
@@ -10,6 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { Chat } from './chatfleet.js';
+import { RelayRooms } from './relayfleet.js';
 
 /** What the page may do: nothing but what it was served with. */
 const CSP = [
@@ -58,6 +59,7 @@ export class Fleet {
   /** What the clients acknowledged, as [address, id]. */
   acknowledged = [];
   chat = new Chat();
+  rooms = new RelayRooms();
 
   /** Resumes a session from a place on. */
   token({ address, epoch }, place) {
@@ -105,6 +107,7 @@ class Node {
   port = 0;
   /** When set, new connections are refused with this: {status, retryAfter}. */
   refusal = null;
+  killed = false;
   #sockets = new WebSocketServer({ noServer: true });
 
   constructor(fleet, name) {
@@ -118,6 +121,7 @@ class Node {
       } else {
         this.#sockets.handleUpgrade(request, socket, head, (websocket) => {
           if (request.url.startsWith('/api/ws')) fleet.chat.greet(websocket, request);
+          else if (request.url === '/v1/websocket') fleet.rooms.greet(websocket, this);
           else this.#greet(websocket, request.url);
         });
       }
@@ -130,6 +134,7 @@ class Node {
 
   /** Ends at once, with all its connections, as a process that is killed. */
   async kill() {
+    this.killed = true;
     for (const socket of this.#sockets.clients) socket.terminate();
     const closed = new Promise((resolve) => { this.server.close(resolve); });
     this.server.closeAllConnections();
@@ -143,12 +148,12 @@ class Node {
 
   async #serve(request, response) {
     const { pathname } = new URL(request.url, 'http://node');
-    if (pathname === '/v1/texto' || pathname === '/api/ws') {
+    if (pathname === '/v1/texto' || pathname === '/v1/websocket' || pathname === '/api/ws') {
       const { status, retryAfter } = this.refusal ?? { status: 426 };
       response.writeHead(status, retryAfter === undefined ? {} : { 'Retry-After': retryAfter }).end();
       return;
     }
-    if (this.fleet.chat.serve(request, response, pathname)) return;
+    if (this.fleet.chat.serve(request, response, pathname) || this.fleet.rooms.serve(request, response, pathname)) return;
     const file = FILES.get(pathname);
     if (!file) {
       response.writeHead(404).end();
