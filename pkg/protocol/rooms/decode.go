@@ -22,7 +22,7 @@ const (
 func eachField(b []byte, f func(num protowire.Number, kind protowire.Type, n uint64, data []byte)) bool {
 	for len(b) > 0 {
 		num, kind, size := protowire.ConsumeTag(b)
-		if size < 0 {
+		if size < 0 || num > protowire.MaxValidNumber {
 			return false
 		}
 		b = b[size:]

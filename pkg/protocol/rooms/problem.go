@@ -2,6 +2,7 @@ package rooms
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 
 	"parley/pkg/relay"
@@ -38,6 +39,10 @@ var (
 	errGap       = &problem{500, "messages of the room may be missing"}
 )
 
+// problems are all of them.
+var problems = []*problem{errPayload, errText, errFlag, errRoom, errClient, errConnected, errFull, errInRoom, errNoRoom, errSeat,
+	errNotHost, errMoved, errHost, errTarget, errNoTarget, errRelayType, errTooLong, errTooFast, errAway, errUnsent, errGap}
+
 // problemOf is how a client is told of an error of relay.Seats.
 func problemOf(err error) *problem {
 	switch {
@@ -57,7 +62,14 @@ func problemOf(err error) *problem {
 	return errAway
 }
 
-// statuses are those of all problems, for the metrics.
-func statuses() []string { return []string{"400", "413", "429", "500"} }
+// codes are those of all problems, for the metrics.
+func codes() (all []string) {
+	for _, p := range problems {
+		if code := p.code(); !slices.Contains(all, code) {
+			all = append(all, code)
+		}
+	}
+	return all
+}
 
 func (p *problem) code() string { return strconv.Itoa(int(p.status)) }

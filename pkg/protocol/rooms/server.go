@@ -94,7 +94,7 @@ var _ http.Handler = (*Server)(nil)
 // New makes an endpoint, to be mounted at /v1/websocket.
 func New(cfg Config, deps Deps) *Server {
 	s := &Server{cfg: cfg, deps: deps, log: cfg.Log, tells: make(chan struct{}, tellsAtOnce), shards: map[place]*shard{},
-		metrics: deps.Sockets.Metrics.For(Protocol, statuses()...)}
+		metrics: deps.Sockets.Metrics.For(Protocol, codes()...)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
