@@ -132,7 +132,9 @@ func (m *model) step() {
 	case 7, 8:
 		m.command("kick", room, func(n *RoomsNode, host relay.Seat, target int32) error { return n.Kick(m.t.Context(), host, target) },
 			func(target int32) {
+				kicked := room.clients[target]
 				room.unseat(target)
+				kicked.node.Leave(kicked.Seat) // as its connection is closed
 				room.events = append(room.events, kickedEvent(room.host, target))
 			})
 	case 9:
@@ -159,11 +161,15 @@ func (m *model) step() {
 // await waits until a transition is heard of: that of a seat that is given up has no
 // answer.
 func (m *model) await(room *modelRoom) {
+	m.t.Helper()
 	topic := relay.RoomTopic(room.ID)
 	for deadline := time.Now().Add(Patience); m.nodes[0].Count(topic) < len(room.events); time.Sleep(20 * time.Microsecond) {
 		if time.Now().After(deadline) {
 			m.t.Fatalf("not heard within %v: %+v", Patience, room.events[len(room.events)-1])
 		}
+	}
+	if n := m.nodes[0].Count(topic); n > len(room.events) {
+		m.t.Fatalf("heard %d events, want %d, the last one %+v", n, len(room.events), room.events[len(room.events)-1])
 	}
 }
 

@@ -181,6 +181,7 @@ func testRoomsHostRace(t *testing.T, s *roomsSuite) {
 		v := s.agree(room, nodes...)
 		for _, p := range players {
 			if !v.Has(p.Seat) {
+				p.node.Leave(p.Seat) // as the connection of who was kicked is closed
 				s.rejoin(nodes[rand.IntN(3)], room, p)
 			}
 		}

@@ -152,6 +152,8 @@ func testRoomsKick(t *testing.T, s *roomsSuite) {
 	want = append(want, joinedEvent(0, p[1]))
 	s.done("Kick", a.Kick(t.Context(), p[0].Seat, 1))
 	s.done("Kick", a.Kick(t.Context(), p[0].Seat, 2))
+	a.Leave(p[1].Seat)
+	b.Leave(p[2].Seat)
 	want = append(want, kickedEvent(0, 1), kickedEvent(0, 2))
 	s.connected(b, room.ID, 0, 0)
 	q := s.join(b, room, 4) // ids of who was kicked do not come again
@@ -206,6 +208,7 @@ func testRoomsGrant(t *testing.T, s *roomsSuite) {
 	s.done("Grant", grant(b, p[2].Seat, 1))
 	s.done("Grant", grant(b, p[1].Seat, 0))
 	s.done("Kick", a.Kick(t.Context(), p[0].Seat, 2))
+	b.Leave(p[2].Seat)
 	want = append(want, grantedEvent(2, 0), grantedEvent(1, 2), grantedEvent(0, 1), kickedEvent(0, 2))
 	// A host is host by its seat: who comes back is another one.
 	old := p[0].Seat

@@ -1,0 +1,128 @@
+package redisbus_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/pkg/embedded"
+	"parley/pkg/redisbus"
+	"parley/pkg/redisproc"
+	"parley/pkg/relay"
+	"parley/pkg/relaytest"
+)
+
+// roomsTimes are times of leases with which a node that is cut off has told of its
+// losses before the others have looked for it twice: as with those of a fleet.
+func roomsTimes(o redisbus.FleetOptions) redisbus.FleetOptions {
+	const ms = time.Millisecond
+	return o.WithTimes(1200*ms, 100*ms, 600*ms, 2000*ms, 1000*ms)
+}
+
+// roomsTimesEmbedded are such times where keys expire to the second.
+func roomsTimesEmbedded(o redisbus.FleetOptions) redisbus.FleetOptions {
+	const ms = time.Millisecond
+	return o.WithTimes(2000*ms, 100*ms, 1700*ms, 3000*ms, 1000*ms)
+}
+
+// roomsNode runs a node: its bus, its lease and its rooms.
+func roomsNode(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest.RoomLimits) *relaytest.RoomsNode {
+	tb.Helper()
+	n, _ := roomsNodeWith(tb, o, times, l)
+	return n
+}
+
+// roomsNodeWith is roomsNode that shows what Redis sees of it.
+func roomsNodeWith(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest.RoomLimits) (*relaytest.RoomsNode, *redisbus.Bus) {
+	tb.Helper()
+	w := &wire{conns: map[net.Conn]struct{}{}}
+	o.Keeps = func(t relay.Topic) bool { return strings.HasPrefix(string(t), relay.RoomTopics) }
+	b := openWith(tb, o.WithDial(w.dial))
+	f := openFleet(tb, times(fleetOptions(tb, b.Node(), b.FleetClient, noFault)))
+	r := redisbus.NewRooms(b, f, redisbus.RoomsOptions{Max: l.Max, TTL: l.TTL, Retention: relaytest.RoomRetention,
+		Log: slog.New(slog.NewTextHandler(tb.Output(), nil)).With("node", b.Node())})
+	losses := relaytest.NewRoomLosses()
+	r.OnLost(losses.LoseAll)
+	r.OnGone(losses.LoseRoom)
+	received, endBus := relaytest.Run(tb, b)
+	runs := func(run func(context.Context) error) (end func()) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				tb.Errorf("Run returned %v", err)
+			}
+		})
+		return func() { cancel(); wg.Wait() }
+	}
+	endFleet, endRooms := runs(f.Run), runs(r.Run)
+	var once sync.Once
+	end := func(properly bool) {
+		once.Do(func() { // the rooms first, the bus last
+			endRooms()
+			if properly {
+				if err := f.Close(context.Background()); err != nil {
+					tb.Logf("ending the node: %v", err)
+				}
+			}
+			endFleet()
+			endBus()
+		})
+	}
+	die := func() { w.cut(true); end(false) }
+	tb.Cleanup(func() { end(true) })
+	relaytest.Eventually(tb, "the node is ready", func() bool { return b.Ready() == nil && f.Ready() == nil })
+	return &relaytest.RoomsNode{Rooms: r, Seats: r, Broker: b, Recorder: received, RoomLosses: losses,
+		Die: die, End: func() { end(true) }, Cut: w.cut}, b
+}
+
+// rooms runs the suite.
+func rooms(t *testing.T, o redisbus.Options, times rosterTimes, rounds int, flush func(tb testing.TB)) {
+	relaytest.Rooms(t, relaytest.RoomsBackend{
+		Open:   func(tb testing.TB, l relaytest.RoomLimits) *relaytest.RoomsNode { return roomsNode(tb, o, times, l) },
+		Flush:  flush,
+		Rounds: rounds,
+	})
+}
+
+func TestRoomsOnRedis(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	rooms(t, redisbus.Options{URL: r.URL()}, roomsTimes, 200, func(tb testing.TB) { flushAll(tb, r.Server) })
+}
+
+func TestRoomsOnEmbeddedRedis(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r, err := embedded.StartRedis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	rooms(t, redisbus.Options{URL: r.URL()}, roomsTimesEmbedded, 20, func(tb testing.TB) {
+		b := openWith(tb, redisbus.Options{URL: r.URL()})
+		_, end := relaytest.Run(tb, b)
+		defer end()
+		if err := b.Flush(tb.Context()); err != nil {
+			tb.Fatal(err)
+		}
+	})
+}
+
+// What counts has been seen by the replicas.
+func TestRoomsOnSentinel(t *testing.T) {
+	relaytest.NoLeaks(t)
+	s := startSentinel(t)
+	o := optionsWaiting(s.URL(), 2)
+	o.WaitTimeout = time.Second
+	rooms(t, o, roomsTimes, 20, func(tb testing.TB) { flushAll(tb, s.Servers...) })
+}
+
+func TestRoomsOnCluster(t *testing.T) {
+	relaytest.NoLeaks(t)
+	c := startCluster(t, redisproc.ClusterOptions{Masters: 3, Replicas: -1})
+	rooms(t, redisbus.Options{URL: c.URL()}, roomsTimes, 20, func(tb testing.TB) { flushAll(tb, c.Servers...) })
+}
