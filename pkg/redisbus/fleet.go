@@ -254,6 +254,14 @@ func (f *Fleet) ready() error {
 	return nil
 }
 
+// inDoubt tells whether others may take this node for dead, before any of them does: for
+// as long as a lease lasts no renewal has succeeded, or there is no lease.
+func (f *Fleet) inDoubt() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lease == "" || time.Since(f.renewed) >= f.times.life
+}
+
 // ask runs a script that may run twice, until it succeeds or ctx or fleetTimeout
 // ends. Errors wrap relay.ErrUnavailable.
 func (f *Fleet) ask(ctx context.Context, s script, keys []string, args ...any) (any, error) {

@@ -36,8 +36,14 @@ func partitionKeyspace(i int) keyspace {
 	}
 }
 
-// partitionOf is the partition of a topic.
-func partitionOf(t relay.Topic) int { return int(hashOf(t) % partitions) }
+// partitionOf is the partition of a topic. All rooms are in one, since what happens in
+// a room concerns the index of all, too, and has to happen in one step.
+func partitionOf(t relay.Topic) int {
+	if strings.HasPrefix(string(t), relay.RoomTopics) {
+		t = relay.RoomTopics
+	}
+	return int(hashOf(t) % partitions)
+}
 
 // hashOf is FNV-1a, 32 bits, of a topic's name.
 func hashOf(t relay.Topic) uint32 {
@@ -103,6 +109,26 @@ func (k keyspace) note(t relay.Topic) string    { return k.prefix + noteKind + s
 
 func (k keyspace) append(b []byte, kind string, t relay.Topic) []byte {
 	return append(append(append(b, k.prefix...), kind...), t...)
+}
+
+// Of rooms, all of them or one; see rooms.lua.
+const (
+	roomsKind     = "rooms"
+	emptyKind     = "rooms:empty"
+	seatsKind     = "rooms:seats"
+	connectedKind = "p:"
+	secretsKind   = "k:"
+	leftKind      = "l:"
+)
+
+// rooms is a key about all rooms.
+func (k keyspace) rooms(kind string) string { return k.prefix + kind }
+
+// roomKeys are those of rooms in general and of one, as scripts want them.
+func (k keyspace) roomKeys(room int32) []string {
+	t, id := relay.RoomTopic(room), strconv.Itoa(int(room))
+	return []string{k.rooms(roomsKind), k.rooms(emptyKind), k.rooms(seatsKind),
+		k.prefix + connectedKind + id, k.prefix + secretsKind + id, k.prefix + leftKind + id, k.stream(t), k.head(t)}
 }
 
 // epoch is the key that names the history which Redis holds.

@@ -45,7 +45,7 @@ func TestPartitions(t *testing.T) {
 			t.Error("a channel is taken for one of another partition")
 		}
 	}
-	if got := fmt.Sprint(partitionKeyspace(0), partitionKeyspace(15), partitionOf("client/a"), partitionOf("room/42")); got != "{parley:{10}:} {parley:{40}:} 6 9" {
+	if got := fmt.Sprint(partitionKeyspace(0), partitionKeyspace(15), partitionOf("client/a"), partitionOf("room/42"), partitionOf("room/43")); got != "{parley:{10}:} {parley:{40}:} 6 15 15" {
 		t.Errorf("the partitions have changed: %s", got)
 	}
 	var count [partitions]int

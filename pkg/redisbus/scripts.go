@@ -23,6 +23,12 @@ var (
 	rosterSource string
 	//go:embed epoch.lua
 	epochSource string
+	//go:embed rooms.lua
+	roomsSource string
+	//go:embed rooms_manage.lua
+	roomsManageSource string
+	//go:embed rooms_seats.lua
+	roomsSeatsSource string
 
 	publishScript = newScript(publishSource)
 	// A Cluster needs sharded pub/sub, which other servers take as well, but whose
@@ -35,6 +41,10 @@ var (
 	rosterScript         = newScript(rosterSource)
 	rosterShardedScript  = newScript(sharded(rosterSource))
 	epochScript          = newScript(epochSource)
+	// Those of rooms are loaded when Redis does not know them.
+	roomsManageScript       = newScript(roomsSource + roomsManageSource)
+	roomsSeatsScript        = newScript(roomsSource + roomsSeatsSource)
+	roomsSeatsShardedScript = newScript(sharded(roomsSource) + roomsSeatsSource)
 )
 
 func sharded(source string) string { return strings.Replace(source, "'PUBLISH'", "'SPUBLISH'", 1) }

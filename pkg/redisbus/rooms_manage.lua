@@ -1,0 +1,92 @@
+-- Rooms as those see them who manage them: without their clients.
+
+-- The rooms whose time is over, which count no more, though they are still there.
+local function over()
+	return call('ZRANGEBYSCORE', empty, '-inf', now)
+end
+
+-- What all rooms are committed to.
+local function total()
+	local sum = tonumber(call('HGET', rooms, 'committed') or '0')
+	for _, one in ipairs(over()) do
+		local room = parse(call('HGET', rooms, one))
+		sum = sum - (room and committed(room.max) or 0)
+	end
+	return sum
+end
+
+-- Makes a room under the first of some ids that is free. Who asks again, with the same
+-- ids and secret, since the answer was lost, gets the room that there is.
+if what == 'create' then
+	local max, most, secret, free = tonumber(ARGV[args + 1]), tonumber(ARGV[args + 2]), ARGV[args + 3], nil
+	for i = args + 4, #ARGV do
+		id = ARGV[i]
+		local record = call('HGET', rooms, id)
+		local room = parse(record)
+		if room and room.secret == tonumber(secret) and room.max == max and find() then
+			return {'ok', id, record}
+		end
+		if not record then
+			free = free or id
+		end
+	end
+	local sum = total() + committed(max)
+	if sum > most then
+		return {'rooms full'}
+	end
+	if not free then
+		return {'taken'}
+	end
+	id = free
+	save({secret = tonumber(secret), max = max, next = 0, host = -1, fence = 0, clients = 0})
+	call('HINCRBY', rooms, 'committed', text(committed(max)))
+	call('ZADD', empty, text(now + life), id)
+	return {'ok', id, call('HGET', rooms, id)}
+end
+
+if what == 'room' then
+	if find() then
+		return {'ok', call('HGET', rooms, id)}
+	end
+	return {'no room'}
+end
+
+-- All rooms, each with its record.
+if what == 'list' then
+	local gone = {committed = true}
+	for _, one in ipairs(over()) do
+		gone[one] = true
+	end
+	local all, found = call('HGETALL', rooms), {'ok'}
+	for i = 1, #all, 2 do
+		if not gone[all[i]] then
+			found[#found + 1] = all[i]
+			found[#found + 1] = all[i + 1]
+		end
+	end
+	return found
+end
+
+if what == 'totals' then
+	local count = call('HLEN', rooms) - call('HEXISTS', rooms, 'committed') - #over()
+	return {'ok', text(count), text(call('ZCARD', seats)), text(total())}
+end
+
+-- The first rooms whose time is over.
+if what == 'over' then
+	local found = call('ZRANGEBYSCORE', empty, '-inf', now, 'LIMIT', 0, ARGV[args + 1])
+	table.insert(found, 1, 'ok')
+	return found
+end
+
+-- The nodes that have seats.
+local nodes, from = {'ok'}, '-'
+while true do
+	local seat = call('ZRANGEBYLEX', seats, from, '+', 'LIMIT', 0, 1)[1]
+	local node = string.match(seat or '', '^([^ ]+) ')
+	if not node then
+		return nodes
+	end
+	nodes[#nodes + 1] = node
+	from = '(' .. node .. '!' -- which comes right behind the space
+end

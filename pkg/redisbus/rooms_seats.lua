@@ -1,0 +1,194 @@
+-- What happens in one room.
+
+-- Takes the clients' seats; they can come back. The host's successor is the one with
+-- the lowest id.
+local function unseat(room, gone)
+	local leaving, heir = {}, -1
+	for _, client in ipairs(gone) do
+		leaving[client] = call('HGET', connected, client)
+	end
+	if leaving[room.host] and room.clients > #gone then
+		for _, field in ipairs(call('HKEYS', connected)) do
+			local client = tonumber(field)
+			if not leaving[client] and (heir < 0 or client < heir) then
+				heir = client
+			end
+		end
+	end
+	for _, client in ipairs(gone) do
+		local node, seat = string.match(leaving[client], '^([^ ]+) (.+)$')
+		call('HDEL', connected, client)
+		call('ZREM', seats, table.concat({node, id, seat, client}, ' '))
+		call('LPUSH', left, client)
+	end
+	for _ = memory + 1, call('LLEN', left) do
+		call('HDEL', secrets, call('RPOP', left))
+	end
+	room.clients = room.clients - #gone
+	if leaving[room.host] then
+		appoint(room, heir)
+	end
+	if room.clients == 0 then
+		call('ZADD', empty, text(now + life), id)
+	end
+	save(room)
+end
+
+-- The seats that a node has in the room, as "node room seat client"; with a name only
+-- the seat of that name.
+local function held(node, seat)
+	local path = node .. ' ' .. id .. (seat and ' ' .. seat or '')
+	return call('ZRANGEBYLEX', seats, '[' .. path .. ' ', '(' .. path .. '!') -- '!' comes right behind the space
+end
+
+local function clientOf(seat)
+	return tonumber(string.match(seat, '%d+$'))
+end
+
+-- Gives up the seats that a node has in the room, all or the one of a name, and returns
+-- how many. What is in no room goes, too.
+if what == 'leave' or what == 'reap' then
+	local room, its, gone = find(), held(ARGV[args + 1], ARGV[args + 2]), {}
+	for _, seat in ipairs(its) do
+		local node, name, client = string.match(seat, '^([^ ]+) %d+ ([^ ]+) (%d+)$')
+		if room and call('HGET', connected, client) == node .. ' ' .. name then
+			gone[#gone + 1] = tonumber(client)
+		end
+	end
+	table.sort(gone)
+	if #gone > 0 then
+		unseat(room, gone)
+		tell('l', room, -1, '-', gone)
+	end
+	if #gone < #its then
+		for _, seat in ipairs(its) do
+			call('ZREM', seats, seat)
+		end
+	end
+	return {'ok', text(#gone)}
+end
+
+-- Removes the room if its time is over.
+if what == 'expire' then
+	local room, ends = parse(call('HGET', rooms, id)), call('ZSCORE', empty, id)
+	if not ends or tonumber(ends) > now or room and room.clients > 0 then
+		return {'no room'}
+	end
+	local heard = call('EXISTS', head) == 1
+	if not room then
+		call('ZREM', empty, id)
+		return {'no room'}
+	end
+	remove(room)
+	if heard then -- else nobody was ever in it
+		tell('c', room, -1, '-', {})
+	end
+	return {'ok'}
+end
+
+local room = find()
+if not room then
+	return {'no room'}
+end
+
+if what == 'close' then
+	remove(room)
+	tell('c', room, -1, '-', {})
+	return {'ok'}
+end
+
+if what == 'tell' then
+	tell('t', room, -1, '-', {}, true)
+	return {'ok'}
+end
+
+if what == 'connected' then
+	local found = {'ok', text(room.host)}
+	for _, client in ipairs(call('HKEYS', connected)) do
+		found[#found + 1] = client
+	end
+	return found
+end
+
+-- The node and name of the seat: that which is asked for, or of who asks.
+local node, name = ARGV[args + 1], ARGV[args + 2]
+
+-- Seats a client and returns its id.
+local function sit(client)
+	local all = ARGV[args + 5] == '1'
+	call('HSET', connected, client, node .. ' ' .. name)
+	call('ZADD', seats, 0, table.concat({node, id, name, client}, ' '))
+	call('ZREM', empty, id)
+	room.clients = room.clients + 1
+	if room.host < 0 then
+		appoint(room, client)
+	end
+	save(room)
+	tell('j', room, client, name, {}, all)
+	return {'ok', text(client)}
+end
+
+-- Secrets are compared as numbers: it takes the same time whatever they are.
+if what == 'join' then
+	local secret, own = tonumber(ARGV[args + 3]), ARGV[args + 4]
+	if secret ~= room.secret then
+		return {'no room'}
+	end
+	local seat = held(node, name)[1]
+	if seat then -- it was asked for before, and the answer was lost
+		call('HSET', secrets, clientOf(seat), own)
+		return {'ok', text(clientOf(seat))}
+	end
+	if room.clients >= room.max or room.next > 2147483647 then
+		return {'full'}
+	end
+	local client = room.next
+	room.next = client + 1
+	call('HSET', secrets, client, own)
+	return sit(client)
+end
+
+if what == 'rejoin' then
+	local secret, own, client = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4]), tonumber(ARGV[args + 6])
+	if secret ~= room.secret then
+		return {'no room'}
+	end
+	local known = call('HGET', secrets, client)
+	if not known or tonumber(known) ~= own then
+		return {'no client'}
+	end
+	local seat = call('HGET', connected, client)
+	if seat == node .. ' ' .. name then -- as above
+		return {'ok', text(client)}
+	end
+	if seat then
+		return {'connected'}
+	end
+	if room.clients >= room.max then
+		return {'full'}
+	end
+	local result = sit(client)
+	call('LREM', left, 1, client)
+	return result
+end
+
+-- What is left is the host's to do.
+local host, target = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4])
+if call('HGET', connected, host) ~= node .. ' ' .. name then
+	return {'no seat'}
+end
+if room.host ~= host then
+	return {'not host'}
+end
+if target == host or not call('HGET', connected, target) then
+	return {'no client'}
+end
+if what == 'kick' then
+	unseat(room, {target})
+	tell('k', room, target, '-', {})
+else -- grant
+	appoint(room, target)
+	save(room)
+	tell('g', room, host, '-', {})
+end
+return {'ok'}
