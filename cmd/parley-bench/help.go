@@ -18,6 +18,7 @@ Try it, with a node and its Redis on this machine:
   parley --rate 0 &
   parley-bench direct --server-pids $! --duration 10s
   parley-bench fanout --server-pids $! --subscribers 200
+  parley-bench rooms --server-pids $! --clients 10
 
 Set --rate 0 on the nodes that you load, or they refuse (ERATE) what comes
 faster than a person writes. Client and servers share what CPUs the machine

@@ -1,7 +1,7 @@
-// Parley-bench loads a fleet of nodes, with directed messages or a chat room, and
-// tells what it did with them: how fast, at what cost, and whether every message
-// that was acknowledged arrived once and in order. With the subcommand drill it breaks a fleet on
-// purpose. `parley-bench help` explains it.
+// Parley-bench loads a fleet of nodes, with directed messages, a chat room or relay
+// rooms, and tells what it did with them: how fast, at what cost, and whether every
+// message that was acknowledged arrived once and in order. With the subcommand drill it
+// breaks a fleet on purpose. `parley-bench help` explains it.
 package main
 
 import (
@@ -43,7 +43,7 @@ type command struct {
 }
 
 // commands are the subcommands in the order of the help.
-var commands = []command{directCommand, fanoutCommand, idleCommand, connectCommand}
+var commands = []command{directCommand, fanoutCommand, roomsCommand, idleCommand, connectCommand}
 
 func run(ctx context.Context, args []string, out console) int {
 	if len(args) == 0 {

@@ -78,6 +78,18 @@ func (s *settings) text(p *string, name, usage string) {
 		func() string { return *p })
 }
 
+// secret is a text that no report and no help shows.
+func (s *settings) secret(p *string, name, usage string) {
+	s.declare(name, usage, false,
+		func(v string) error { *p = v; return nil },
+		func() string {
+			if *p == "" {
+				return ""
+			}
+			return "(not shown)"
+		})
+}
+
 func (s *settings) boolean(p *bool, name, usage string) {
 	s.declare(name, usage, true, func(v string) (err error) {
 		b, err := strconv.ParseBool(v)

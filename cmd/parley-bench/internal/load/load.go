@@ -1,5 +1,5 @@
-// Package load drives a fleet of Texto servers: directed messages between
-// pairs, idle connections, connections one after the other. Each scenario is a
+// Package load drives a fleet: directed messages between pairs, a chat room, relay
+// rooms, idle connections, connections one after the other. Each scenario is a
 // struct of settings with a Run method that blocks until the run is over and
 // returns what was measured; cancelling its context ends the run early, and
 // what was measured so far is returned all the same.

@@ -30,6 +30,10 @@ type Rooms struct {
 	Traffic
 }
 
+// MaxRooms is how many rooms a run may have: a message says which one it is of in the
+// upper bits of its sequence number.
+const MaxRooms = MaxPublishers
+
 // RelayTotals counts the messages of all rooms, and where it says so their deliveries: a
 // message that comes to three clients is three of these.
 type RelayTotals struct {
