@@ -46,6 +46,9 @@ type Config struct {
 	ChatRoomLength          int
 	LoginFailuresPerAccount int
 	LoginFailuresPerAddress int
+	RoomsMaxClients         int           // committed by all relay rooms of the fleet
+	RoomTTL                 time.Duration // of a relay room in which nobody is
+	RoomsAPIToken           string        // empty: none is needed
 	TrustedProxies          web.Proxies
 	DrainDelay              time.Duration
 	DrainWindow             time.Duration
@@ -183,7 +186,7 @@ func Settings() []Setting {
 	}
 	all = slices.Insert(all, 2, redisSettings()...) // after the addresses
 	secrets := slices.IndexFunc(all, func(s Setting) bool { return s.Name == "trusted-proxies" })
-	all = slices.Insert(all, secrets, chatSettings()...)
+	all = slices.Insert(all, secrets, slices.Concat(chatSettings(), roomsSettings())...)
 	for i := range all {
 		s := &all[i]
 		s.Env = append([]string{"PARLEY_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))}, s.Env...)

@@ -102,6 +102,9 @@ func TestEverySetting(t *testing.T) {
 		"chat-rooms":                 {"", "a", "a=", "=A", "a=A,", "a=A,a=B", "ä=A", "a b=A", "a=A\x07", strings.Repeat("x", 65) + "=A", "a=" + strings.Repeat("é", 101), strings.Join(roomList(101), ",")},
 		"chat-room-length":           {"0", "-1", "10000001", "x"},
 		"login-failures-per-account": {"-1", "x"},
+		"rooms-max-clients":          {"-1", "x", "1073741825"},
+		"room-ttl":                   {"0", "999ms", "720h1s", "x"},
+		"rooms-api-token":            {"fifteen-letters", strings.Repeat("x", 513), "sixteen letters."},
 		"login-failures-per-address": {"-1", "x"},
 		"fleet-secret":               {"123456789012345", "1234567890123456,", "1234567890123456,short", ","},
 	} {

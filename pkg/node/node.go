@@ -58,6 +58,7 @@ type Node struct {
 	bus      *redisbus.Bus
 	fleet    *redisbus.Fleet
 	chat     *chatPart // nil: there is no database
+	rooms    *roomsPart
 	group    *conn.Group
 	hub      *hub.Hub
 	public   net.Listener
@@ -123,7 +124,8 @@ func (n *Node) open() (err error) {
 	if n.chat, err = n.newChat(sockets); err != nil {
 		return err
 	}
-	parts := slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors())
+	n.rooms = n.newRooms(sockets)
+	parts := slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors(), n.rooms.collectors())
 	if n.chat != nil {
 		parts = append(parts, n.chat.collectors()...)
 	}
@@ -150,7 +152,7 @@ func (n *Node) retention() relay.Retention {
 
 // keeps tells which topics have all their messages kept.
 func (n *Node) keeps(t relay.Topic) bool {
-	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics) || chat.Keeps(t)
+	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics) || chat.Keeps(t) || strings.HasPrefix(string(t), relay.RoomTopics)
 }
 
 // tellSecret tells the log when tokens hold for this node alone.
@@ -184,6 +186,9 @@ func (n *Node) close() {
 	if n.group != nil {
 		n.group.Close()
 	}
+	if n.rooms != nil {
+		n.rooms.end()
+	}
 	if n.chat != nil {
 		n.chat.close(n.log)
 	}
@@ -200,6 +205,7 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 	}
 	mux := newRoutes()
 	mux.Handle("/v1/texto", textoV1)
+	n.rooms.mount(mux)
 	n.mountChat(mux)
 	mux.HandleFunc("/healthz", n.serveReady)
 	mux.HandleFunc("/openapi.yaml", serveOpenAPI)
@@ -237,6 +243,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 		if killed {
 			stopBus()
 		}
+		n.rooms.end()
 		n.endChat(!killed && n.redis != nil)
 		if !killed {
 			n.leaveFleet()
@@ -256,6 +263,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 			n.log.Warn("leases", "error", err)
 		}
 	})
+	n.rooms.run()
 	if n.chat != nil {
 		n.chat.run()
 	}

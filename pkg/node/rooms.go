@@ -1,0 +1,76 @@
+package node
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/pkg/conn"
+	"parley/pkg/protocol/rooms"
+	"parley/pkg/redisbus"
+)
+
+// roomsPart is the relay rooms, with all that only they need.
+type roomsPart struct {
+	state  *redisbus.Rooms
+	server *rooms.Server
+	api    http.Handler
+
+	stop context.CancelFunc
+	own  sync.WaitGroup
+}
+
+// newRooms makes the node's relay rooms.
+func (n *Node) newRooms(sockets *conn.Sockets) *roomsPart {
+	most := int64(n.cfg.RoomsMaxClients)
+	if most == 0 {
+		most = math.MaxInt32
+	}
+	state := redisbus.NewRooms(n.bus, n.fleet, redisbus.RoomsOptions{
+		Max:       most,
+		TTL:       n.cfg.RoomTTL,
+		Retention: rooms.Retention(),
+		Log:       n.log,
+	})
+	p := &roomsPart{state: state, stop: func() {}}
+	p.server = rooms.New(rooms.Config{
+		MaxMessageBytes: n.cfg.MaxMessageBytes,
+		Rate:            n.cfg.Rate,
+		Log:             n.log,
+	}, rooms.Deps{
+		Sockets:   sockets,
+		Hub:       n.hub,
+		Publisher: n.bus,
+		Seats:     state,
+	})
+	state.OnLost(p.server.SeatsLost)
+	state.OnGone(p.server.RoomGone)
+	p.api = rooms.NewAPI(rooms.APIConfig{Rooms: state, Token: n.cfg.RoomsAPIToken, Origins: n.cfg.AllowedOrigins, Log: n.log})
+	return p
+}
+
+// collectors are the part's figures.
+func (p *roomsPart) collectors() []prometheus.Collector { return p.state.Metrics().Collectors() }
+
+// run starts what rooms need besides their clients.
+func (p *roomsPart) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	p.own.Go(func() { _ = p.state.Run(ctx) }) // it gives up all seats, or they are reaped by others
+}
+
+// end stops it when the last client has gone.
+func (p *roomsPart) end() {
+	p.server.Close()
+	p.stop()
+	p.own.Wait()
+}
+
+// mount adds the endpoints of rooms.
+func (p *roomsPart) mount(mux *routes) {
+	mux.Handle("/v1/websocket", p.server)
+	mux.Handle("/v1/", p.api)
+}
