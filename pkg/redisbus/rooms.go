@@ -80,6 +80,7 @@ type Rooms struct {
 	// Owned by tend.
 	audited  regime               // under which all seats were last compared with Redis
 	differed bool                 // Redis had not as many at the last look
+	missed   map[place]bool       // seats that Redis did not have when they were last compared
 	doubtful map[string]time.Time // nodes that have seats without a claim, since when
 
 	mu      sync.Mutex

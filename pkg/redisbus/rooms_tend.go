@@ -115,7 +115,7 @@ func (r *Rooms) compare(ctx context.Context) error {
 	differs := cmd.Val() < least || cmd.Val() > most
 	due := differs && r.differed
 	r.differed = differs
-	if under := r.link.regime(); due || under != r.audited {
+	if under := r.link.regime(); due || under != r.audited || len(r.missed) > 0 {
 		if err := r.audit(ctx); err != nil {
 			return err
 		}
@@ -137,8 +137,9 @@ func (r *Rooms) counts() (least, most int64) {
 }
 
 // audit compares this node's seats with those that Redis has under its name. What
-// nobody here has is given up. Of what Redis does not have, those who hear the room are
-// told, and close the connections.
+// nobody here has is given up. Of what Redis does not have, twice in a row, those who
+// hear the room are told, and close the connections: who was kicked just now has been
+// told already.
 func (r *Rooms) audit(ctx context.Context) error {
 	before := map[place]bool{}
 	r.mu.Lock()
@@ -159,7 +160,7 @@ func (r *Rooms) audit(ctx context.Context) error {
 			break
 		}
 	}
-	missing, strays := map[int32]bool{}, 0
+	missing, missed, strays := map[int32]bool{}, map[place]bool{}, 0
 	r.mu.Lock()
 	for p := range has {
 		_, ours := r.seats[p]
@@ -171,10 +172,14 @@ func (r *Rooms) audit(ctx context.Context) error {
 	}
 	for p := range before {
 		if before[p] && r.seats[p].taken && !has[p] {
-			missing[p.room] = true
+			missed[p] = true
+			if r.missed[p] {
+				missing[p.room] = true
+			}
 		}
 	}
 	r.mu.Unlock()
+	r.missed = missed
 	if strays > 0 {
 		r.log.Info("redis had seats in rooms that nobody has here", "seats", strays)
 		r.poke()
