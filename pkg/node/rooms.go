@@ -53,7 +53,11 @@ func (n *Node) newRooms(sockets *conn.Sockets) *roomsPart {
 }
 
 // collectors are the part's figures.
-func (p *roomsPart) collectors() []prometheus.Collector { return p.state.Metrics().Collectors() }
+func (p *roomsPart) collectors() []prometheus.Collector {
+	return append(p.state.Metrics().Collectors(), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parley_rooms", Help: "Relay rooms that have clients on this node.",
+	}, func() float64 { return float64(p.server.Rooms()) }))
+}
 
 // run starts what rooms need besides their clients.
 func (p *roomsPart) run() {

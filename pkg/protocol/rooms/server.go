@@ -118,6 +118,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// Rooms is the number of rooms that have clients on this node. It may be called from any
+// goroutine.
+func (s *Server) Rooms() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rooms := make(map[int32]struct{}, len(s.shards))
+	for p := range s.shards {
+		rooms[p.room] = struct{}{}
+	}
+	return len(rooms)
+}
+
 // SeatsLost is to be called when the seats of this node may have been given to others:
 // all connections that have one are closed. It waits for no client, and may be called
 // from any goroutine but a loop's.

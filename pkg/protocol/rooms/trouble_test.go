@@ -192,6 +192,9 @@ func TestSeatsLost(t *testing.T) {
 		bob, _ := f.join(t, 1, 1)
 		ann.want("RESPONSE_CLIENT_CONNECT ID:1 Host:false")
 		idle := f.connect(t, 0)
+		if n := f.nodes[0].server.Rooms(); n != 1 {
+			t.Errorf("clients are in %d rooms, want 1", n)
+		}
 		f.nodes[0].server.SeatsLost()
 		ann.wantClose(conn.CodeTryLater, "the place in the room is lost: reconnect")
 		moves(bob, 1, true)
