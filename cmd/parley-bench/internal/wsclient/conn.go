@@ -18,6 +18,7 @@ type Conn struct {
 	nc    net.Conn
 	key   [4]byte
 	limit int64
+	watch *watched // nc, of a connection that is watched; nil: it is not
 
 	// Owned by the reader.
 	buf     []byte
@@ -55,7 +56,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadlin
 // SetReadBuffer sets how much the system takes from the network before it is
 // read. TLS connections have no say in it.
 func (c *Conn) SetReadBuffer(bytes int) error {
-	if tcp, ok := c.nc.(*net.TCPConn); ok {
+	if tcp, ok := c.nc.(interface{ SetReadBuffer(bytes int) error }); ok {
 		return tcp.SetReadBuffer(bytes)
 	}
 	return errors.ErrUnsupported
@@ -287,6 +288,12 @@ func (c *Conn) Leave(wait time.Duration) error {
 		}
 	}
 }
+
+// Quiet tells, of a connection that is watched, whether its reader has handled all that
+// has come, waits for more, and the end has not come either. Any goroutine may ask. What
+// the peer had written before it wrote to another connection of this machine, whose
+// reader asks, has come. Of others it is always true.
+func (c *Conn) Quiet() bool { return c.watch == nil || c.watch.quiet() }
 
 // CloseNow ends the TCP connection at once. Blocked reads and writes return
 // with an error. It may be called more than once.

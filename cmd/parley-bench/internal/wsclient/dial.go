@@ -30,6 +30,9 @@ type Dialer struct {
 	ReadBuffer int
 	// MaxMessage bounds a message from the server; 0 is DefaultMaxMessage.
 	MaxMessage int
+	// Watched has Conn.Quiet tell the truth of connections without TLS, which makes
+	// reading a little slower.
+	Watched bool
 }
 
 const (
@@ -90,7 +93,14 @@ func (d *Dialer) Dial(ctx context.Context, t Target, local net.IP) (*Conn, Timin
 		nc = secure
 	}
 	start = time.Now()
+	var seen *watched
+	if d.Watched {
+		if seen = watch(nc); seen != nil {
+			nc = seen
+		}
+	}
 	c := newConn(nc, d.ReadBuffer, d.MaxMessage)
+	c.watch = seen
 	// The deadline ends a read that hangs, and so does ctx by an early one.
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = nc.SetDeadline(deadline)
