@@ -22,6 +22,7 @@ type bus struct {
 	away      bool         // everything fails
 	deaf      bool         // nothing is heard, and nobody is told of it
 	answers   func() error // of Join and Rejoin, after they have happened; nil: none fails
+	onTell    func() // called, with the lock held, before an event that tells all
 	tells     int
 }
 
@@ -313,6 +314,9 @@ func (b *bus) Tell(_ context.Context, room int32) error {
 		return err
 	}
 	b.tells++
+	if b.onTell != nil {
+		b.onTell()
+	}
 	b.tell(room, &relay.RoomEvent{Kind: relay.RoomTold, Host: r.host, Fence: r.fence, Client: -1, Full: true, All: r.all(room)})
 	return nil
 }

@@ -217,7 +217,8 @@ func (s *Server) dropLocked(sh *shard) {
 	}
 }
 
-// tell has everybody told who is in a shard's room, as soon as Redis answers.
+// tell has everybody told who is in a shard's room, as soon as Redis answers, unless
+// somebody else has had that done meanwhile.
 func (s *Server) tell(sh *shard) {
 	select {
 	case s.tells <- struct{}{}:
@@ -225,7 +226,7 @@ func (s *Server) tell(sh *shard) {
 		return
 	}
 	defer func() { <-s.tells }()
-	for {
+	for !sh.following.Load() {
 		ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
 		err := s.deps.Seats.Tell(ctx, sh.room)
 		cancel()

@@ -35,7 +35,8 @@ type shard struct {
 	// Owned by the loop.
 	known    bool // the state below is right; if not, it may be behind
 	ever     bool // it was right once
-	telling  bool // somebody asks Redis for it
+	gaps     int  // times that something may have been missed
+	telling  bool // somebody asks Redis for the state
 	host     int32
 	fence    int64            // of the host's hosting
 	clients  map[int32]string // who is connected, and the name of its seat
@@ -102,6 +103,7 @@ func (sh *shard) Deliver(m *relay.Message) {
 
 // Gap implements hub.GapTaker: what was missed may have been anything.
 func (sh *shard) Gap(relay.Position) {
+	sh.gaps++
 	sh.setKnown(false)
 	if len(sh.seated) == 0 && len(sh.expected) == 0 {
 		return // who joins asks for the state
@@ -121,9 +123,14 @@ func (sh *shard) ask() {
 		return
 	}
 	sh.telling = true
+	gaps := sh.gaps
 	sh.server.own.Go(func() {
 		sh.server.tell(sh)
-		sh.loop.Do(func() { sh.telling = false })
+		sh.loop.Do(func() {
+			if sh.telling = false; sh.gaps != gaps {
+				sh.ask() // the answer may have been missed, too
+			}
+		})
 		sh.loop.Flush()
 	})
 }

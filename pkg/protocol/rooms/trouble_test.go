@@ -97,6 +97,55 @@ func TestGap(t *testing.T) {
 	})
 }
 
+// The answer to who is in the room may be missed like everything else.
+func TestGapAfterAGap(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		f.join(t, 0, 0)
+		bob, _ := f.join(t, 1, 1)
+		f.with(func() {
+			f.onTell = func() {
+				if f.tells == 1 {
+					f.deaf = true
+				}
+			}
+		})
+		f.gap(7, false)
+		bob.want(missing)
+		synctest.Wait()
+		f.reap(7, 0)
+		f.gap(7, false)
+		bob.want(missing)
+		moves(bob, 1, true)
+		bob.want("RESPONSE_CLIENT_DISCONNECT ID:0 Host:false")
+	})
+}
+
+// While Redis is asked who is in the room, the next gap comes, and the answer is missed.
+func TestGapWhileAsking(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		f.join(t, 0, 0)
+		bob, _ := f.join(t, 1, 1)
+		f.with(func() {
+			f.onTell = func() {
+				if f.tells == 1 { // this answer is missed, and the gap told before anybody knows that it was given
+					for _, r := range f.receivers {
+						r.Gap(relay.RoomTopic(7), relay.Position{})
+					}
+					f.deaf = true
+					delete(f.rooms[7].seats, 0)
+					f.rooms[7].elect()
+				} else {
+					f.deaf = false
+				}
+			}
+		})
+		f.gap(7, false)
+		bob.want(missing, missing)
+		moves(bob, 1, true)
+		bob.want("RESPONSE_CLIENT_DISCONNECT ID:0 Host:false")
+	})
+}
+
 // What is said between a gap and the answer to who is in the room is judged by that.
 func TestSaidAfterAGap(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
