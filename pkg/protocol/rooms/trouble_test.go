@@ -123,7 +123,10 @@ func TestGapAfterAGap(t *testing.T) {
 // While Redis is asked who is in the room, the next gap comes, and the answer is missed.
 func TestGapWhileAsking(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
-		f.join(t, 0, 0)
+		f.with(func() { // somebody else is host, elsewhere: bob's node alone asks
+			r := f.rooms[7]
+			r.seats[0], r.next, r.host, r.fence = "elsewhere", 1, 0, 1
+		})
 		bob, _ := f.join(t, 1, 1)
 		f.with(func() {
 			f.onTell = func() {
