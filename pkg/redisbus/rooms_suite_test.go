@@ -32,13 +32,6 @@ func roomsTimesEmbedded(o redisbus.FleetOptions) redisbus.FleetOptions {
 // roomsNode runs a node: its bus, its lease and its rooms.
 func roomsNode(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest.RoomLimits) *relaytest.RoomsNode {
 	tb.Helper()
-	n, _ := roomsNodeWith(tb, o, times, l)
-	return n
-}
-
-// roomsNodeWith is roomsNode that shows what Redis sees of it.
-func roomsNodeWith(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest.RoomLimits) (*relaytest.RoomsNode, *redisbus.Bus) {
-	tb.Helper()
 	w := &wire{conns: map[net.Conn]struct{}{}}
 	o.Keeps = func(t relay.Topic) bool { return strings.HasPrefix(string(t), relay.RoomTopics) }
 	b := openWith(tb, o.WithDial(w.dial))
@@ -77,7 +70,7 @@ func roomsNodeWith(tb testing.TB, o redisbus.Options, times rosterTimes, l relay
 	tb.Cleanup(func() { end(true) })
 	relaytest.Eventually(tb, "the node is ready", func() bool { return b.Ready() == nil && f.Ready() == nil })
 	return &relaytest.RoomsNode{Rooms: r, Seats: r, Broker: b, Recorder: received, RoomLosses: losses,
-		Die: die, End: func() { end(true) }, Cut: w.cut}, b
+		Die: die, End: func() { end(true) }, Cut: w.cut}
 }
 
 // rooms runs the suite.
@@ -102,7 +95,7 @@ func TestRoomsOnEmbeddedRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)
-	rooms(t, redisbus.Options{URL: r.URL()}, roomsTimesEmbedded, 20, func(tb testing.TB) {
+	rooms(t, redisbus.Options{URL: r.URL()}, roomsTimesEmbedded, 5, func(tb testing.TB) {
 		b := openWith(tb, redisbus.Options{URL: r.URL()})
 		_, end := relaytest.Run(tb, b)
 		defer end()

@@ -37,7 +37,7 @@ func testRoomsDeath(t *testing.T, s *roomsSuite) {
 
 // Several nodes die at once, with more rooms than one pipeline goes through.
 func testRoomsDeathOfMany(t *testing.T, s *roomsSuite) {
-	const rooms = 70
+	rooms := min(70, 4*s.Rounds)
 	nodes := []*RoomsNode{s.open(), s.open(), s.open()}
 	survivor := s.open()
 	all := make([]relay.Room, rooms)

@@ -1,0 +1,470 @@
+package redisbus_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/pkg/redisbus"
+	"parley/pkg/redisproc"
+	"parley/pkg/relay"
+	"parley/pkg/relaytest"
+)
+
+// The tests of this file do to Redis, under rooms, what happens to it in production.
+// Mostly while clients storm them: what is left afterwards must be what somebody
+// believes to have, and all nodes must have heard the same.
+
+// plenty are limits that nothing comes near.
+var plenty = relaytest.RoomLimits{Max: relaytest.Unbounded, TTL: time.Hour}
+
+// roomsFleet runs some nodes.
+func roomsFleet(t *testing.T, n int, o redisbus.Options, times rosterTimes) (all []*relaytest.RoomsNode) {
+	t.Helper()
+	for range n {
+		all = append(all, roomsNode(t, o, times, plenty))
+	}
+	return all
+}
+
+// keptSeats fails the test when a node has given up all its seats.
+func keptSeats(t *testing.T, nodes ...*relaytest.RoomsNode) {
+	t.Helper()
+	for i, n := range nodes {
+		if lost := n.AllLost(); lost != 0 {
+			t.Errorf("node %d has given up all its seats %d times", i, lost)
+		}
+	}
+}
+
+// seated makes a room with one client from each node, the first of whom is host.
+func seated(t *testing.T, nodes ...*relaytest.RoomsNode) (room relay.Room, seats []relay.Seat) {
+	t.Helper()
+	room, err := nodes[0].Create(t.Context(), 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range nodes {
+		if _, err := n.Subscribe(t.Context(), relay.RoomTopic(room.ID)); err != nil {
+			t.Fatal(err)
+		}
+		seat, err := n.Join(t.Context(), room.ID, room.Secret, fmt.Sprint("seated-", i), int32(i), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seats = append(seats, seat)
+	}
+	return room, seats
+}
+
+// connected waits until these are, by what a node says.
+func connected(t *testing.T, n *relaytest.RoomsNode, room, host int32, want ...int32) {
+	t.Helper()
+	relaytest.Eventually(t, fmt.Sprintf("connected are %d, of whom %d is host", want, host), func() bool {
+		clients, is, err := n.Connected(t.Context(), room)
+		return err == nil && is == host && slices.Equal(clients, want)
+	})
+}
+
+// asIs are the times of a fleet.
+func asIs(o redisbus.FleetOptions) redisbus.FleetOptions { return o }
+
+// The times are those of a fleet: there is another host within 15 s of a node's death.
+func TestRoomsDeathInTime(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, asIs)
+	room, _ := seated(t, n...)
+	began := time.Now()
+	n[0].Die()
+	connected(t, n[1], room.ID, 1, 1)
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("another host %v after the node's death", took)
+	} else {
+		t.Logf("another host %v after the node's death", took)
+	}
+}
+
+// With those times, too, a node that is cut off is told before there is another host.
+func TestRoomsCutOffInTime(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, asIs)
+	room, _ := seated(t, n...)
+	n[0].Cut(true)
+	var told time.Time
+	relaytest.Eventually(t, "there is another host", func() bool {
+		_, host, err := n[1].Connected(t.Context(), room.ID)
+		if told.IsZero() && n[0].AllLost() > 0 { // looked at after Redis has answered
+			told = time.Now()
+		}
+		return err == nil && host == 1
+	})
+	if told.IsZero() {
+		t.Error("the node of the old host has not been told that it is dead")
+	} else {
+		t.Logf("another host %v after the old one was told", time.Since(told))
+	}
+}
+
+// Whatever state Redis is in, a call answers in time; what may have been done without
+// anybody knowing is undone, and what could not be done is made up for.
+func TestRoomsWithoutRedis(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedisWith(t, redisproc.Options{Dir: t.TempDir(), AppendOnly: true, Args: []string{"--appendfsync", "always"}})
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, patient)
+	a, b := n[0], n[1]
+	room, seats := seated(t, a, b)
+	gone, err := a.Join(t.Context(), room.ID, room.Secret, "gone", 7, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Leave(gone)
+	connected(t, b, room.ID, 0, 0, 1)
+	calls := map[string]func(name string) error{
+		"Create":    func(string) error { _, err := a.Create(t.Context(), 5); return err },
+		"Room":      func(string) error { _, err := a.Room(t.Context(), room.ID); return err },
+		"List":      func(string) error { _, err := a.List(t.Context()); return err },
+		"Close":     func(string) error { return a.Close(t.Context(), 1) },
+		"Totals":    func(string) error { _, err := a.Totals(t.Context()); return err },
+		"Kick":      func(string) error { return a.Kick(t.Context(), seats[0], 9) },
+		"Grant":     func(string) error { return a.Grant(t.Context(), seats[0], 9) },
+		"Connected": func(string) error { _, _, err := a.Connected(t.Context(), room.ID); return err },
+		"Tell":      func(string) error { return a.Tell(t.Context(), room.ID) },
+		"Rejoin": func(name string) error {
+			_, err := a.Rejoin(t.Context(), room.ID, room.Secret, "re"+name, gone.Client, 7, false)
+			return err
+		},
+	}
+	for i := range 8 {
+		calls[fmt.Sprint("Join-", i)] = func(name string) error {
+			_, err := n[i%2].Join(t.Context(), room.ID, room.Secret, name, 1, true)
+			return err
+		}
+	}
+	fail := func(state string) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for name, call := range calls {
+			wg.Go(func() {
+				began := time.Now()
+				if err := call(state + name); !errors.Is(err, relay.ErrUnavailable) {
+					t.Errorf("%s while redis is %s: error = %v, want %v", name, state, err, relay.ErrUnavailable)
+				}
+				// The promise is two seconds, on a machine that has nothing else to do.
+				if took := time.Since(began); took > 2*time.Second+relaytest.Patience/10 {
+					t.Errorf("%s while redis is %s took %v", name, state, took)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	r.Stop(t)
+	fail("stopped")
+	r.Cont(t)
+	connected(t, b, room.ID, 0, 0, 1)
+	r.Kill()
+	fail("dead")
+	began := time.Now()
+	a.Leave(seats[0])
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("Leave took %v without Redis", took)
+	}
+	r.Restart(t)
+	connected(t, b, room.ID, 1, 1)
+	if err := b.Kick(t.Context(), seats[1], 0); !errors.Is(err, relay.ErrNoClient) {
+		t.Errorf("Kick when Redis is back: %v, want %v", err, relay.ErrNoClient)
+	}
+	keptSeats(t, n...)
+}
+
+// A node that ends does not wait for a Redis that is silent.
+func TestRoomsEndWithoutRedis(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	room, _ := seated(t, n...)
+	r.Stop(t)
+	began := time.Now()
+	n[0].Die()
+	t.Logf("ended after %v", time.Since(began))
+	if took := time.Since(began); took > relaytest.Patience/2 {
+		t.Errorf("ended after %v", took)
+	}
+	if _, err := n[0].Join(t.Context(), room.ID, room.Secret, "late", 1, false); !errors.Is(err, relay.ErrClosed) {
+		t.Errorf("Join after the end: error = %v, want %v", err, relay.ErrClosed)
+	}
+	r.Cont(t)
+	relaytest.Eventually(t, "the seats of the node that has ended are gone", func() bool {
+		clients, _, err := n[1].Connected(t.Context(), room.ID)
+		return err == nil && !slices.Contains(clients, 0)
+	})
+}
+
+// Redis is stopped for so long that nobody knows who lives: all give up their seats.
+func TestRoomsStoppedForLong(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	room, _ := seated(t, n...)
+	r.Stop(t)
+	relaytest.Eventually(t, "both have given up their seats", func() bool { return n[0].AllLost() > 0 && n[1].AllLost() > 0 })
+	r.Cont(t)
+	connected(t, n[0], room.ID, relay.NoHost)
+	storm := relaytest.StartRoomStorm(t, 1, n...)
+	storm.Await(100)
+	storm.Stop()
+	storm.Check()
+}
+
+// Redis stalls again and again, for shorter than leases last, and nothing is lost.
+func TestRoomsStalls(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, patient)
+	storm := relaytest.StartRoomStorm(t, 3, n...)
+	for range 3 {
+		storm.Await(300)
+		r.Stop(t)
+		time.Sleep(400 * time.Millisecond) // this long, and nobody does anything
+		r.Cont(t)
+	}
+	storm.Await(300)
+	r.Stop(t)
+	time.Sleep(2500 * time.Millisecond) // longer than anybody waits for an answer
+	r.Cont(t)
+	storm.Await(300)
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+}
+
+// Connections are cut under questions whose answers are lost with them: what is asked
+// again is done once, and what was missed is heard.
+func TestRoomsConnectionsCut(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, patient)
+	storm := relaytest.StartRoomStorm(t, 3, n...)
+	c := admin(t, r)
+	for i := range 40 {
+		storm.Await(40)
+		if i%4 == 0 {
+			n[i/4%3].Cut(true)
+			n[i/4%3].Cut(false)
+			continue
+		}
+		if err := c.ClientKillByFilter(t.Context(), "TYPE", []string{"normal", "pubsub"}[i%2], "SKIPME", "yes").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+	for i, n := range n {
+		if n.Gaps() > 0 {
+			t.Errorf("node %d was told of %d gaps", i, n.Gaps())
+		}
+	}
+}
+
+// Scripts that Redis has forgotten are loaded again: those too that are not asked twice.
+func TestRoomsScriptsForgotten(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	room, seats := seated(t, n...)
+	var created relay.Room
+	for _, do := range []func() error{
+		func() error { return n[0].Grant(t.Context(), seats[0], 1) },
+		func() error { return n[1].Tell(t.Context(), room.ID) },
+		func() error { return n[1].Kick(t.Context(), seats[1], 0) },
+		func() error {
+			_, err := n[0].Rejoin(t.Context(), room.ID, room.Secret, "again", 0, 0, false)
+			return err
+		},
+		func() error {
+			_, err := n[0].Join(t.Context(), room.ID, room.Secret, "new", 0, false)
+			return err
+		},
+		func() (err error) { created, err = n[0].Create(t.Context(), 5); return err },
+		func() error { _, err := n[0].Totals(t.Context()); return err },
+		func() error { _, err := n[0].List(t.Context()); return err },
+		func() error { return n[0].Close(t.Context(), created.ID) },
+	} {
+		if err := r.Client().ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+	}
+	storm := relaytest.StartRoomStorm(t, 1, n...)
+	for range 10 {
+		storm.Await(30)
+		if err := r.Client().ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+}
+
+// Redis has no memory left, again and again: what it refuses has not happened at all.
+func TestRoomsWithoutMemory(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, patient)
+	storm := relaytest.StartRoomStorm(t, 3, n...)
+	c := admin(t, r)
+	for range 8 {
+		storm.Await(100)
+		for _, most := range []string{"1", "0"} {
+			if err := c.ConfigSet(t.Context(), "maxmemory", most).Err(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond) // for what is refused meanwhile
+		}
+	}
+	storm.Await(100)
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+}
+
+// A node dies, and Redis has lost its claims: its seats are given up all the same, and
+// those of nodes that live are not.
+func TestRoomsWithoutClaims(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, patient) // whose leases last
+	room, _ := seated(t, n...)
+	n[0].Die()
+	connected(t, n[1], room.ID, 0, 0, 1, 2)
+	keys, err := r.Client().Keys(t.Context(), "parley:{fleet}:*").Result()
+	if err == nil && len(keys) > 0 {
+		err = r.Client().Del(t.Context(), keys...).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	connected(t, n[1], room.ID, 1, 1, 2)
+	keptSeats(t, n[1:]...)
+}
+
+// Of rooms that have ended and nodes that have gone nothing stays for ever.
+func TestRoomsLeaveNothing(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	lasting := func() (all []string) {
+		t.Helper()
+		keys, err := r.Client().Keys(t.Context(), "*").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			if r.Client().PTTL(t.Context(), key).Val() == -1 {
+				all = append(all, key)
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	ended := func(clients bool) []string {
+		n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+		first, _ := seated(t, n...)
+		if err := n[0].Close(t.Context(), first.ID); err != nil {
+			t.Fatal(err)
+		}
+		if clients {
+			storm := relaytest.StartRoomStorm(t, 5, n...)
+			storm.Await(300)
+			storm.Stop()
+			storm.Check()
+			all, err := n[0].List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, room := range all {
+				if err := n[1].Close(t.Context(), room.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		n[0].End()
+		n[1].End()
+		return lasting()
+	}
+	if before, after := ended(false), ended(true); !slices.Equal(before, after) {
+		t.Errorf("left behind are %s; %s after one room with two clients", strings.Join(after, ", "), strings.Join(before, ", "))
+	}
+}
+
+// Masters die under a storm, and all replicas have what counts: nothing is lost.
+func TestRoomsFailover(t *testing.T) {
+	relaytest.NoLeaks(t)
+	s := startSentinel(t)
+	o := optionsWaiting(s.URL(), 2)
+	o.WaitTimeout = time.Second
+	n := roomsFleet(t, 2, o, patient)
+	storm := relaytest.StartRoomStorm(t, 3, n...)
+	storm.Await(300)
+	old, err := s.KillMaster(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rejoin(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	storm.Await(300)
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+}
+
+// A master dies that nobody has waited to be followed: the last of what happened may be
+// lost, and in the end everybody knows who has a seat.
+func TestRoomsLossyFailover(t *testing.T) {
+	relaytest.NoLeaks(t)
+	s := startSentinel(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: s.URL()}, patient)
+	storm := relaytest.StartRoomStorm(t, 3, n...)
+	storm.Lossy()
+	storm.Await(300)
+	if _, err := s.KillMaster(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	storm.Await(300)
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+}
+
+// The slot of the rooms moves under a storm, to and fro.
+func TestRoomsReshard(t *testing.T) {
+	relaytest.NoLeaks(t)
+	c := startCluster(t, redisproc.ClusterOptions{Masters: 3, Replicas: -1})
+	n := roomsFleet(t, 3, redisbus.Options{URL: c.URL()}, roomsTimes)
+	storm := relaytest.StartRoomStorm(t, 3, n...)
+	slot := redisbus.TopicSlot(relay.RoomTopic(1))
+	if other := redisbus.TopicSlot(relay.RoomTopic(2147483647)); other != slot {
+		t.Fatalf("two rooms have the slots %d and %d", slot, other)
+	}
+	for range 2 {
+		for _, to := range c.Servers {
+			storm.Await(100)
+			if err := c.MoveSlot(t.Context(), slot, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	storm.Await(200)
+	storm.Stop()
+	storm.Check()
+	keptSeats(t, n...)
+}
