@@ -2,6 +2,7 @@
 
 import { ParleyError, TextoClient, isAddress } from '/parley.js';
 import { announce, showUnread } from './announcer.js';
+import { copies } from './copying.js';
 import { Conversations } from './conversations.js';
 import { page } from './elements.js';
 import { portrait, shortAddress } from './portrait.js';
@@ -249,7 +250,7 @@ setInterval(() => {
 
 page.tryNow.addEventListener('click', () => client.connect());
 
-// Notices and copying.
+// Notices, and what is given away.
 
 /**
  * @param {string} text
@@ -263,39 +264,6 @@ function notify(text, offerLink) {
 }
 
 page.noticeClose.addEventListener('click', () => { page.notice.hidden = true; });
-
-/** @param {string} text */
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Pages without TLS have no clipboard of the first kind.
-    const field = document.createElement('textarea');
-    field.value = text;
-    field.className = 'sr-only';
-    document.body.append(field);
-    field.select();
-    document.execCommand('copy');
-    field.remove();
-  }
-}
-
-/**
- * @param {HTMLButtonElement} button
- * @param {() => string} text
- */
-function copies(button, text) {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  button.addEventListener('click', async () => {
-    await copy(text());
-    button.focus();
-    announce('Copied');
-    button.classList.add('copied');
-    clearTimeout(timer);
-    timer = setTimeout(() => button.classList.remove('copied'), 1500);
-  });
-}
 
 const link = () => `${location.origin}/#to=${address}`;
 copies(page.copyLink, link);
