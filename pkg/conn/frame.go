@@ -32,8 +32,12 @@ func appendHeader(b []byte, op Opcode, size int) []byte {
 
 // AppendFrame appends a whole frame to b.
 func AppendFrame(b []byte, op Opcode, payload []byte) []byte {
-	return append(appendHeader(b, op, len(payload)), payload...)
+	return append(AppendHeader(b, op, len(payload)), payload...)
 }
+
+// AppendHeader appends what a frame begins with, whose payload of size bytes is to
+// follow.
+func AppendHeader(b []byte, op Opcode, size int) []byte { return appendHeader(b, op, size) }
 
 // appendClose appends a close frame; a reason that is too long is cut.
 func appendClose(b []byte, code int, reason string) []byte {

@@ -22,7 +22,7 @@ type bus struct {
 	away      bool         // everything fails
 	deaf      bool         // nothing is heard, and nobody is told of it
 	answers   func() error // of Join and Rejoin, after they have happened; nil: none fails
-	onTell    func() // called, with the lock held, before an event that tells all
+	onTell    func()       // called, with the lock held, before an event that tells all
 	tells     int
 }
 

@@ -1,6 +1,8 @@
 package rooms
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -11,15 +13,23 @@ import (
 // appendFrame appends a frame with a Payload. As protobuf has it, there is no field of
 // data where there is none.
 func appendFrame(frame []byte, flag roomspb.FlagType, data []byte) []byte {
-	var space [256]byte
-	b := protowire.AppendTag(space[:0], fieldFlag, protowire.VarintType)
-	b = protowire.AppendVarint(b, uint64(flag)) // that of no response is 0
+	size := protowire.SizeTag(fieldFlag) + protowire.SizeVarint(uint64(flag)) // that of no response is 0
 	if len(data) > 0 {
-		b = protowire.AppendTag(b, fieldData, protowire.BytesType)
-		b = protowire.AppendBytes(b, data)
+		size += protowire.SizeTag(fieldData) + protowire.SizeBytes(len(data))
 	}
-	return conn.AppendFrame(frame, conn.OpBinary, b)
+	frame = slices.Grow(frame, size+headerRoom)
+	frame = conn.AppendHeader(frame, conn.OpBinary, size)
+	frame = protowire.AppendTag(frame, fieldFlag, protowire.VarintType)
+	frame = protowire.AppendVarint(frame, uint64(flag))
+	if len(data) > 0 {
+		frame = protowire.AppendTag(frame, fieldData, protowire.BytesType)
+		frame = protowire.AppendBytes(frame, data)
+	}
+	return frame
 }
+
+// headerRoom is more than the header of a frame needs.
+const headerRoom = 16
 
 // appendMessage is appendFrame for data that is a message.
 func appendMessage(frame []byte, flag roomspb.FlagType, m proto.Message) []byte {

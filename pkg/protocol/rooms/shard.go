@@ -14,6 +14,9 @@ import (
 // no more are kept of the stream.
 const maxHeld = retainedLength
 
+// maxFrameKept is how large the memory for frames may be that a shard keeps.
+const maxFrameKept = 4 << 10
+
 // shard is a room as one loop sees it: the sessions of the loop that are in the room, and
 // the room's state at the place of the stream that it has come to. It is a
 // hub.Subscriber.
@@ -44,6 +47,7 @@ type shard struct {
 	byClient map[int32]*session // the same
 	expected map[string]*attempt
 	held     []relay.Message // what clients said since the state was known
+	frame    []byte          // room for one that is being made
 }
 
 // attempt is a session that is about to be in the room, as soon as the event comes that
@@ -357,10 +361,9 @@ func (sh *shard) relay(said *said) {
 		sh.refuse(said.from, errMoved)
 		return
 	}
-	var space [512]byte
 	switch said.kind {
 	case roomspb.RelayType_BROADCAST:
-		frame := appendFrame(space[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded)
+		frame := sh.relayed(said)
 		n := 0
 		for _, s := range sh.seated {
 			if s.client != said.from {
@@ -373,10 +376,19 @@ func (sh *shard) relay(said *said) {
 		if _, ok := sh.clients[said.target]; !ok {
 			sh.refuse(said.from, errTarget)
 		} else if s := sh.byClient[said.target]; s != nil {
-			s.queue(appendFrame(space[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded))
+			s.queue(sh.relayed(said))
 			sh.server.metrics.Delivered.Inc()
 		}
 	}
+}
+
+// relayed makes the frame in which clients get what was said, valid until the next one.
+func (sh *shard) relayed(said *said) []byte {
+	b := appendFrame(sh.frame[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded)
+	if cap(b) <= maxFrameKept {
+		sh.frame = b
+	}
+	return b
 }
 
 func (sh *shard) relayToHost(said *said) {
@@ -388,8 +400,7 @@ func (sh *shard) relayToHost(said *said) {
 		return
 	}
 	if s := sh.byClient[sh.host]; s != nil {
-		var space [512]byte
-		s.queue(appendFrame(space[:0], roomspb.FlagType_RESPONSE_RELAY_MESSAGE, said.encoded))
+		s.queue(sh.relayed(said))
 		sh.server.metrics.Delivered.Inc()
 	}
 }
