@@ -342,7 +342,10 @@ func TestRoomsWithoutMemory(t *testing.T) {
 func TestRoomsWithoutClaims(t *testing.T) {
 	t.Parallel()
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, patient) // whose leases last
+	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, func(o redisbus.FleetOptions) redisbus.FleetOptions {
+		const ms = time.Millisecond // a lease lasts until it is gone with the claims
+		return o.WithTimes(5000*ms, 100*ms, 600*ms, 2000*ms, 1000*ms)
+	})
 	room, _ := seated(t, n...)
 	n[0].Die()
 	connected(t, n[1], room.ID, 0, 0, 1, 2)
