@@ -48,7 +48,7 @@ func (n *Node) newRooms(sockets *conn.Sockets) *roomsPart {
 	})
 	state.OnLost(p.server.SeatsLost)
 	state.OnGone(p.server.RoomGone)
-	p.api = rooms.NewAPI(rooms.APIConfig{Rooms: state, Token: n.cfg.RoomsAPIToken, Origins: n.cfg.AllowedOrigins, Log: n.log})
+	p.api = rooms.NewAPI(rooms.APIConfig{Rooms: state, Token: n.cfg.RoomsAPIToken, Origins: n.cfg.AllowedOrigins, Proxies: n.cfg.TrustedProxies, Log: n.log})
 	return p
 }
 
