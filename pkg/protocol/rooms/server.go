@@ -195,19 +195,12 @@ func (s *Server) leave(sh *shard) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sh.users--; sh.users == 0 {
-		s.dropLocked(sh)
+		s.drop(sh)
 	}
 }
 
-// drop has nobody enter a shard any more.
+// drop has nobody enter a shard any more. It is called with mu held.
 func (s *Server) drop(sh *shard) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dropLocked(sh)
-}
-
-// dropLocked is drop for who holds mu.
-func (s *Server) dropLocked(sh *shard) {
 	if s.shards[sh.place] == sh {
 		delete(s.shards, sh.place)
 	}

@@ -72,7 +72,7 @@ func (sh *shard) open() {
 	s.mu.Lock()
 	sh.failure, sh.subscribed = err, err == nil
 	if err != nil || sh.users == 0 {
-		s.dropLocked(sh)
+		s.drop(sh)
 	}
 	s.mu.Unlock()
 	close(sh.opened)
