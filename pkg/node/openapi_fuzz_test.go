@@ -152,15 +152,20 @@ func TestContractFails(t *testing.T) {
 			t.Errorf("%s is taken for described: %d %v %s", name, a.StatusCode, a.Header, a.text)
 		}
 	}
-	login := c.ops["logout"]
+	for _, wrong := range []string{"", "{}", `{"max_clients":0}`, `{"max_clients":"5"}`, `{"max_clients":1.5}`} {
+		if c.checkRequest(t, op, n, "", body(wrong)) == nil {
+			t.Errorf("the request %q is taken for described", wrong)
+		}
+	}
+	logout := c.ops["logout"]
 	a := &answer{Response: &http.Response{StatusCode: 204, Header: http.Header{"Cache-Control": {"no-store"}, "Set-Cookie": {"sid=; Path=/"}}}}
-	if err := c.check(login, r, a); err != nil {
+	if err := c.check(logout, r, a); err != nil {
 		t.Error(err)
 	}
-	if a.text = "x"; c.check(login, r, a) == nil {
+	if a.text = "x"; c.check(logout, r, a) == nil {
 		t.Error("a body where none is described is taken for described")
 	}
-	if slices.Contains(login.statuses(), "404") || !slices.Contains(login.statuses(), "503") {
-		t.Errorf("the statuses of logout are %q", login.statuses())
+	if slices.Contains(logout.statuses(), "404") || !slices.Contains(logout.statuses(), "503") {
+		t.Errorf("the statuses of logout are %q", logout.statuses())
 	}
 }

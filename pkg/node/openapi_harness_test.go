@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
@@ -72,14 +73,10 @@ func described(t *testing.T) *contract {
 // statuses are those that an operation is described to have.
 func (op *operation) statuses() []string { return slices.Sorted(maps.Keys(op.Responses.Map())) }
 
-// target is the operation's path on its port of a node; values stand for placeholders,
-// of which there is one at most, and by default its example.
-func (op *operation) target(t *testing.T, n *testNode, value string) *url.URL {
-	t.Helper()
-	u := &url.URL{Scheme: "http", Host: n.addr, Path: op.path}
-	if op.internal {
-		u.Host = n.InternalAddr().String()
-	}
+// fill is what stands for the operation's placeholders, of which there is one at most:
+// value or, if that is "", the example.
+func (op *operation) fill(value string) map[string]string {
+	filled := map[string]string{}
 	for _, p := range slices.Concat(op.item.Parameters, op.Parameters) {
 		if p.Value.In != openapi3.ParameterInPath {
 			continue
@@ -88,9 +85,21 @@ func (op *operation) target(t *testing.T, n *testNode, value string) *url.URL {
 			b, _ := json.Marshal(p.Value.Example) // it was JSON before
 			value = strings.Trim(string(b), `"`)
 		}
-		placeholder := "{" + p.Value.Name + "}"
-		u.RawPath = strings.ReplaceAll(op.path, placeholder, url.PathEscape(value))
-		u.Path = strings.ReplaceAll(op.path, placeholder, value)
+		filled[p.Value.Name] = value
+	}
+	return filled
+}
+
+// target is the operation's path on its port of a node; see fill for value.
+func (op *operation) target(t *testing.T, n *testNode, value string) *url.URL {
+	t.Helper()
+	u := &url.URL{Scheme: "http", Host: n.addr, Path: op.path}
+	if op.internal {
+		u.Host = n.InternalAddr().String()
+	}
+	for name, value := range op.fill(value) {
+		u.RawPath = strings.ReplaceAll(op.path, "{"+name+"}", url.PathEscape(value))
+		u.Path = strings.ReplaceAll(op.path, "{"+name+"}", value)
 	}
 	if strings.Contains(u.EscapedPath(), "{") {
 		t.Fatalf("%s: a placeholder is not described", op.path)
@@ -213,12 +222,33 @@ func (c *contract) check(op *operation, r *http.Request, a *answer) error {
 	return nil
 }
 
-// want is do, and the status has to be this one.
+// want is do, and the status has to be this one. A request that succeeds has to be one
+// that is described, too.
 func (c *contract) want(t *testing.T, status int, n *testNode, id, value string, edits ...edit) *answer {
 	t.Helper()
 	a := c.do(t, n, id, value, edits...)
 	if a.StatusCode != status {
 		t.Errorf("%s %q: %d %s, want %d", id, value, a.StatusCode, a.text, status)
 	}
+	if a.StatusCode < 300 {
+		if err := c.checkRequest(t, c.ops[id], n, value, edits...); err != nil {
+			t.Errorf("%s %q succeeds, and openapi.yaml does not describe the request: %v", id, value, err)
+		}
+	}
 	return a
+}
+
+// checkRequest holds a request against the description of its operation.
+func (c *contract) checkRequest(t *testing.T, op *operation, n *testNode, value string, edits ...edit) error {
+	t.Helper()
+	r := httptest.NewRequest(op.method, op.target(t, n, value).String(), nil)
+	for _, e := range edits {
+		e(r)
+	}
+	return openapi3filter.ValidateRequest(t.Context(), &openapi3filter.RequestValidationInput{
+		Request:    r,
+		PathParams: op.fill(value),
+		Route:      &routers.Route{Spec: c.doc, PathItem: op.item, Operation: op.Operation, Method: op.method, Path: op.path},
+		Options:    &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, RejectWhenRequestBodyNotSpecified: true},
+	})
 }

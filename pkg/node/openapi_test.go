@@ -129,9 +129,10 @@ func (c *contract) accounts(t *testing.T) {
 		c.want(t, 400, n, "createAccount", "", body(wrong))
 	}
 	c.want(t, 403, n, "createAccount", "", body(account("carol")), foreign)
-	a := c.want(t, 204, n, "login", "", body(account("alice")))
-	c.want(t, 403, n, "login", "", body(account("alice")), foreign)
-	wrong := strings.ReplaceAll(account("alice"), chatPassword, "another password")
+	right := fmt.Sprintf(`{"email":"alice@example.com","password":%q}`, chatPassword)
+	a := c.want(t, 204, n, "login", "", body(right))
+	c.want(t, 403, n, "login", "", body(right), foreign)
+	wrong := strings.ReplaceAll(right, chatPassword, "another password")
 	c.want(t, 400, n, "login", "", body(wrong))
 	c.want(t, 400, n, "login", "", body("[]"))
 	c.want(t, 429, n, "login", "", body(wrong))
@@ -204,7 +205,7 @@ func (c *contract) noDatabase(t *testing.T) {
 // What is below /v1/ and /api/ and not described is refused in the form of the rest.
 func TestContractMethods(t *testing.T) {
 	c := described(t)
-	n := startNode(t)
+	n := startNode(t, "--allowed-origins=app.example")
 	ready(t, n)
 	allowed := map[string][]string{}
 	for _, op := range c.ops {
@@ -215,10 +216,13 @@ func TestContractMethods(t *testing.T) {
 			}
 		}
 	}
-	ask := func(method, path string) *answer {
+	ask := func(method, path string, edits ...edit) *answer {
 		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.addr+path, nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, e := range edits {
+			e(r)
 		}
 		a, err := contractClient.Do(r)
 		if err != nil {
@@ -230,6 +234,13 @@ func TestContractMethods(t *testing.T) {
 	for path, methods := range allowed {
 		slices.Sort(methods)
 		path = strings.ReplaceAll(path, "{id}", "7")
+		asks := header("Access-Control-Request-Method", methods[0])
+		if a := ask("OPTIONS", path, asks, header("Origin", allowedPage)); a.StatusCode != 204 || a.Header.Get("Access-Control-Allow-Methods") != strings.Join(methods, ", ") {
+			t.Errorf("the browser of an allowed page asks for %s: %s %v, want %q allowed", path, a.Status, a.Header, methods)
+		}
+		if a := ask("OPTIONS", path, asks, header("Origin", foreignPage)); a.StatusCode != 403 || a.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("the browser of another page asks for %s: %s %v, want 403", path, a.Status, a.Header)
+		}
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"} {
 			if slices.Contains(methods, method) {
 				continue

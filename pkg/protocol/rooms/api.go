@@ -37,10 +37,18 @@ type APIConfig struct {
 }
 
 // API is the HTTP half of the protocol: it makes, shows and ends rooms. It is not changed
-// after NewAPI and may be used by any number of goroutines.
+// after NewAPI and may be used by any number of goroutines. No request waits for longer
+// than its Rooms do.
+//
+//	POST   /v1/api/rooms       makes a room as {"max_clients": n} asks; its Info
+//	GET    /v1/api/rooms       a list of all Infos, ordered by their ids
+//	GET    /v1/api/rooms/{id}  the Info of a room
+//	DELETE /v1/api/rooms/{id}  ends a room; no data
+//	GET    /v1/api/summary     a Summary
 //
 // Every answer is JSON, with the status in it too: {"code": 200, "data": ...} when the
-// request was carried out, {"message": "...", "code": 400} when it was not. With a token
+// request was carried out, {"message": "...", "code": 400} when it was not: 400 also when
+// the fleet has no place for the room, 404 when there is no such room or path. With a token
 // set, requests without "Authorization: Bearer <token>" are answered with 401. Redis being
 // away is 503 with Retry-After; whether a room was made or closed is not known then.
 //
