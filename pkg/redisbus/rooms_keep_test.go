@@ -1,0 +1,177 @@
+package redisbus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/pkg/relay"
+	"parley/pkg/relaytest"
+)
+
+// With a dead node go all its seats, in every room, and the next client is host; that
+// of a node whose name begins alike stay. It may be done twice, at the same time.
+func TestRoomsReap(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		const many = roomsPage + 10
+		dead, alike, other := openRooms(t, url, "n", RoomsOptions{}), openRooms(t, url, "n!", RoomsOptions{}), openRooms(t, url, "o", RoomsOptions{})
+		room := other.room(many + 10)
+		dead.join(room, 0)
+		alike.join(room, 1)
+		other.join(room, 2)
+		gone := []string{"0"}
+		for i := range int32(many) {
+			dead.join(room, 3+i)
+			gone = append(gone, fmt.Sprint(3+i))
+		}
+		alone := other.room(2)
+		dead.join(alone, 0)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { is(t, "reap", other.reap(t.Context(), "n"), nil) })
+		}
+		wg.Wait()
+		other.has(room, 1, 1, 2)
+		other.has(alone, relay.NoHost)
+		other.told(alone, "!j 0 <fence> 0 n-0 0", "!l -1 <fence> -1 - 1 0")
+		last := other.heard.Bodies(relay.RoomTopic(room.ID))
+		relaytest.Eventually(t, "it is told", func() bool {
+			last = other.heard.Bodies(relay.RoomTopic(room.ID))
+			return strings.HasPrefix(last[len(last)-1], "!l")
+		})
+		if fields := strings.Split(last[len(last)-1], " "); len(last) != many+4 || fields[1] != "1" || !slices.Equal(fields[6:], gone) {
+			t.Errorf("heard %d events, the last one %q", len(last), last[len(last)-1])
+		}
+	})
+}
+
+// Seats that nobody has here are given up. Of those that Redis does not have the room
+// is told, when they are missed twice; of a room that is not there, the node.
+func TestRoomsAudit(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		ctx, r := t.Context(), openRooms(t, url, "n", RoomsOptions{})
+		var gone []int32
+		r.OnGone(func(room int32) { gone = append(gone, room) })
+		room, lost := r.room(9), r.room(9)
+		kept, missing := r.join(room, 0), r.join(room, 1)
+		inLost := r.join(lost, 0)
+		audit := func() {
+			t.Helper()
+			if err := r.compare(ctx); err != nil {
+				t.Error(err)
+			}
+			if _, err := r.leaveSome(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		audit() // the first one after a new connection
+		audit()
+		for _, name := range []string{"x", "y"} { // joins of which nobody has heard
+			if _, err := r.do(ctx, roomJoin, room.ID, "n", name, room.Secret, 1, "0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		audit()
+		r.has(room, 0, 0, 1, 2, 3) // once may be chance
+		audit()
+		r.has(room, 0, 0, 1)
+		audit() // all is well
+		if _, err := r.do(ctx, roomLeave, room.ID, "n", missing.Name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.do(ctx, roomClose, lost.ID); err != nil {
+			t.Fatal(err)
+		}
+		audit()
+		audit()
+		if len(gone) > 0 {
+			t.Errorf("told of %d at the first audit", gone)
+		}
+		audit()
+		if !slices.Equal(gone, []int32{lost.ID}) {
+			t.Errorf("told of rooms %d, want %d", gone, lost.ID)
+		}
+		r.Leave(missing)
+		r.Leave(inLost)
+		audit()
+		audit()
+		r.told(room, "!j 0 <fence> 0 n-0 0", "!j 0 = 1 n-1 0", "!j 0 = 2 x 0", "!j 0 = 3 y 0", "!l 0 = -1 - 1 2", "!l 0 = -1 - 1 3",
+			"!l 0 = -1 - 1 1", "!t 0 = -1 - 0 1 0 n-0")
+		r.has(room, 0, kept.Client)
+	})
+}
+
+// A node that gives up its seats tells so, has Redis know, and takes no answer for one
+// that was asked for before.
+func TestRoomsGiveUp(t *testing.T) {
+	ctx, url := t.Context(), relaytest.StartRedis(t).URL()
+	r := openRooms(t, url, "n", RoomsOptions{})
+	lost := 0
+	r.OnLost(func() { lost++ })
+	room := r.room(9)
+	s := r.join(room, 0)
+	before, err := r.ask(place{room.ID, "x"})
+	is(t, "asking", err, nil)
+	is(t, "asking twice", second(r.ask(place{room.ID, "x"})), errSeatInUse)
+	r.lost([]relay.Claim{{Name: "seat/1"}})
+	if lost != 0 {
+		t.Error("another's claim was lost")
+	}
+	r.lost([]relay.Claim{{Name: "seat/1"}, {Name: claimOfRooms("n")}})
+	r.giveUpAll("the test says so") // nothing is left
+	if lost != 1 || r.claimed {
+		t.Errorf("told %d times; claimed: %v", lost, r.claimed)
+	}
+	if _, err := r.do(ctx, roomJoin, room.ID, "n", "x", room.Secret, 1, "0"); err != nil {
+		t.Fatal(err)
+	}
+	is(t, "the answer", r.answered(place{room.ID, "x"}, before, 1, false, nil), errGivenUp)
+	is(t, "the claim for it", r.claimOnce(ctx, before), errGivenUp)
+	r.Leave(s)
+	r.leave(s)
+	r.has(room, relay.NoHost)
+	// The lease is in doubt for as long as nothing else is known.
+	r.fleet.renewed = time.Now().Add(-r.fleet.times.life)
+	if !r.fleet.inDoubt() {
+		t.Error("a lease that was not renewed for so long is in doubt")
+	}
+	_, err = r.Join(ctx, room.ID, room.Secret, "y", 1, false)
+	is(t, "Join in doubt", err, relay.ErrUnavailable)
+	r.has(room, relay.NoHost)
+}
+
+// Too few replicas have a seat: it is given back.
+func TestRoomsWaitForReplicas(t *testing.T) {
+	url := relaytest.StartRedis(t).URL()
+	plain := openRooms(t, url, "o", RoomsOptions{})
+	r := openRoomsOn(t, Options{URL: url, Node: "n", WaitReplicas: 1, WaitTimeout: 50 * time.Millisecond}, RoomsOptions{})
+	room := plain.room(5)
+	is(t, "Join", second(r.Join(t.Context(), room.ID, room.Secret, "x", 1, false)), relay.ErrUnavailable)
+	is(t, "Create", second(r.Create(t.Context(), 1)), relay.ErrUnavailable)
+	plain.has(room, 0, 0)
+	_, err := r.leaveSome(t.Context())
+	is(t, "leaving", err, relay.ErrUnavailable) // though it has happened
+	plain.has(room, relay.NoHost)
+	is(t, "Room needs no replica", second(r.Room(t.Context(), room.ID)), nil)
+}
+
+// After its end nobody has a seat, and nobody gets one.
+func TestRoomsAfterTheEnd(t *testing.T) {
+	r := openRooms(t, relaytest.StartRedis(t).URL(), "n", RoomsOptions{})
+	room := r.room(200)
+	for i := range int32(roomsBatch + 1) {
+		r.join(room, i)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	is(t, "Run", r.Run(ctx), nil)
+	r.has(room, relay.NoHost)
+	is(t, "Join", second(r.Join(t.Context(), room.ID, room.Secret, "x", 1, false)), relay.ErrClosed)
+	if n, err := r.link.ask.Exists(t.Context(), r.link.keys.rooms(seatsKind)).Result(); err != nil || n != 0 {
+		t.Errorf("seats are left: %d (%v)", n, err)
+	}
+}

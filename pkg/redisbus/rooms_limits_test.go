@@ -1,0 +1,209 @@
+package redisbus
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"parley/pkg/relay"
+	"parley/pkg/relaytest"
+)
+
+// However many ask at the same time, from wherever, the last seat is one's.
+func TestRoomsLastOfManySeats(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		nodes := []*roomsUnit{openRooms(t, url, "n", RoomsOptions{}), openRooms(t, url, "o", RoomsOptions{})}
+		room := nodes[0].room(2)
+		nodes[0].join(room, 0)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		joined := 0
+		for i := range 64 {
+			wg.Go(func() {
+				_, err := nodes[i%2].Join(t.Context(), room.ID, room.Secret, fmt.Sprint(i), 1, false)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					joined++
+				} else if !errors.Is(err, relay.ErrRoomFull) {
+					t.Errorf("Join: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if joined != 1 {
+			t.Errorf("%d have joined, want 1", joined)
+		}
+		nodes[1].has(room, 0, 0, 1)
+	})
+}
+
+// However many make rooms at the same time, the maximum is kept, and reached.
+func TestRoomsMaximumUnderCrowd(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		o := RoomsOptions{Max: 99}
+		nodes := []*roomsUnit{openRooms(t, url, "n", o), openRooms(t, url, "o", o)}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		var made []relay.Room
+		for i := range 64 {
+			wg.Go(func() {
+				room, err := nodes[i%2].Create(t.Context(), int32(1+i%5))
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					made = append(made, room)
+				} else if !errors.Is(err, relay.ErrRoomsFull) {
+					t.Errorf("Create: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		totals := func(rooms, committed int64) {
+			t.Helper()
+			want := relay.RoomTotals{Rooms: rooms, Max: 99, Committed: committed}
+			if got, err := nodes[0].Totals(t.Context()); err != nil || got != want {
+				t.Errorf("in all %+v (%v), want %+v", got, err, want)
+			}
+		}
+		totals(19, 95)
+		if len(made) != 19 {
+			t.Fatalf("%d rooms were made, want 19", len(made))
+		}
+		is(t, "Close", nodes[0].Close(t.Context(), made[0].ID), nil)
+		is(t, "Close again", nodes[0].Close(t.Context(), made[0].ID), relay.ErrNoRoom)
+		totals(18, 90)
+		is(t, "too large a room", second(nodes[1].Create(t.Context(), 6)), relay.ErrRoomsFull)
+		is(t, "the last one", second(nodes[1].Create(t.Context(), 5)), nil)
+		totals(19, 95)
+		list, err := nodes[1].List(t.Context())
+		if err != nil || len(list) != 19 || !slices.IsSortedFunc(list, func(a, b relay.Room) int { return int(a.ID - b.ID) }) {
+			t.Errorf("listed are %+v (%v)", list, err)
+		}
+	})
+}
+
+// Who come and go do not fill Redis: of those who left, the latest may come back.
+func TestRoomsMemoryOfTheGone(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		const all = roomMemory + 3
+		ctx, r := t.Context(), openRooms(t, url, "n", RoomsOptions{})
+		room := r.room(2)
+		host := r.join(room, 0)
+		for i := range int32(all) {
+			r.leave(r.join(room, i+1))
+		}
+		keys := r.link.keys.roomKeys(room.ID)
+		if known, left := r.link.ask.HLen(ctx, keys[4]).Val(), r.link.ask.LLen(ctx, keys[5]).Val(); known != roomMemory+1 || left != roomMemory {
+			t.Errorf("%d secrets are kept, of %d who left; want those of the host and of %d", known, left, roomMemory)
+		}
+		forgotten := int32(all - roomMemory)
+		is(t, "Rejoin of one too many", second(r.Rejoin(ctx, room.ID, room.Secret, "x", forgotten, 100+forgotten, false)), relay.ErrNoClient)
+		s, err := r.Rejoin(ctx, room.ID, room.Secret, "x", forgotten+1, 101+forgotten, false)
+		is(t, "Rejoin of the oldest that is known", err, nil)
+		r.leave(s) // it is the latest now
+		r.leave(r.join(room, all+1))
+		is(t, "Rejoin of the one behind it", second(r.Rejoin(ctx, room.ID, room.Secret, "x", forgotten+2, 102+forgotten, false)), relay.ErrNoClient)
+		_, err = r.Rejoin(ctx, room.ID, room.Secret, "x", forgotten+1, 101+forgotten, false)
+		is(t, "Rejoin once more", err, nil)
+		r.has(room, host.Client, 0, forgotten+1)
+	})
+}
+
+// A room with nobody in it is there until its time is over, and not a moment longer,
+// also while nobody has swept it.
+func TestRoomsExpireAtTheEdge(t *testing.T) {
+	server := miniredis.RunT(t)
+	const life = time.Hour
+	at := time.UnixMilli(1_800_000_000_000)
+	ctx, o := t.Context(), RoomsOptions{TTL: life, Max: 10}
+	server.SetTime(at)
+	r := openRooms(t, "redis://"+server.Addr(), "n", o)
+	never, left := r.room(5), r.room(2)
+	gone := r.join(left, 0)
+	is(t, "a room too many", second(r.Create(ctx, 1)), relay.ErrRoomsFull)
+	server.SetTime(at.Add(time.Minute))
+	r.leave(gone)
+
+	server.SetTime(at.Add(life - time.Millisecond))
+	is(t, "a millisecond before", second(r.Room(ctx, never.ID)), nil)
+	is(t, "a millisecond before", second(r.Create(ctx, 1)), relay.ErrRoomsFull)
+	if list, err := r.List(ctx); err != nil || len(list) != 2 {
+		t.Errorf("listed are %+v (%v), want both", list, err)
+	}
+	r.swept(2)
+
+	server.SetTime(at.Add(life))
+	is(t, "Room", second(r.Room(ctx, never.ID)), relay.ErrNoRoom)
+	is(t, "Join", second(r.Join(ctx, never.ID, never.Secret, "x", 1, false)), relay.ErrNoRoom)
+	is(t, "Tell", r.Tell(ctx, never.ID), relay.ErrNoRoom)
+	is(t, "Close", r.Close(ctx, never.ID), relay.ErrNoRoom)
+	if list, err := r.List(ctx); err != nil || len(list) != 1 || list[0].ID != left.ID {
+		t.Errorf("listed are %+v (%v), want one", list, err)
+	}
+	if totals, err := r.Totals(ctx); err != nil || totals != (relay.RoomTotals{Rooms: 1, Max: 10, Committed: 5}) {
+		t.Errorf("in all %+v (%v)", totals, err)
+	}
+	other, err := r.Create(ctx, 5)
+	is(t, "Create in its stead", err, nil)
+	r.swept(2)
+	if totals, err := r.Totals(ctx); err != nil || totals != (relay.RoomTotals{Rooms: 2, Max: 10, Committed: 10}) {
+		t.Errorf("in all %+v (%v)", totals, err)
+	}
+
+	// The time of one with clients begins anew when they have gone.
+	back, err := r.Rejoin(ctx, left.ID, left.Secret, "x", 0, 100, false)
+	is(t, "Rejoin", err, nil)
+	server.SetTime(at.Add(10 * life))
+	r.swept(1) // not the one with somebody in it
+	is(t, "Room", second(r.Room(ctx, other.ID)), relay.ErrNoRoom)
+	r.leave(back)
+	server.SetTime(at.Add(11*life - time.Millisecond))
+	r.swept(1)
+	server.SetTime(at.Add(11 * life))
+	r.swept(0)
+	r.told(left, "!j 0 <fence> 0 n-0 0", "!l -1 <fence> -1 - 1 0", "!j 0 <fence> 0 x 0", "!l -1 <fence> -1 - 1 0", "!c -1 = -1 - 0")
+	r.told(never)
+	if totals, err := r.Totals(ctx); err != nil || totals != (relay.RoomTotals{Max: 10}) {
+		t.Errorf("in all %+v (%v)", totals, err)
+	}
+}
+
+// swept sweeps, and checks how many rooms are left.
+func (r *roomsUnit) swept(left int) {
+	r.t.Helper()
+	if err := r.sweep(r.t.Context()); err != nil {
+		r.t.Error(err)
+	}
+	fields, err := r.link.ask.HKeys(r.t.Context(), r.link.keys.rooms(roomsKind)).Result()
+	if err != nil || len(fields) != left+1 { // and the sum
+		r.t.Errorf("rooms after a sweep are %q (%v), want %d", fields, err, left)
+	}
+}
+
+// However many are connected, all are told.
+func TestRoomsTellMany(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		const many = 300
+		r := openRooms(t, url, "n", RoomsOptions{})
+		room := r.room(many)
+		var all []relay.Seat
+		for i := range many { // a body that needs three bytes for its length
+			s, err := r.Join(t.Context(), room.ID, room.Secret, fmt.Sprintf("%064d", i), 1, false)
+			is(t, "Join", err, nil)
+			all = append(all, s)
+		}
+		is(t, "Tell", r.Tell(t.Context(), room.ID), nil)
+		topic := relay.RoomTopic(room.ID)
+		relaytest.Eventually(t, "it is heard", func() bool { return r.heard.Count(topic) == many+1 })
+		m := r.heard.Messages(topic)[many]
+		if e, ok := relay.RoomEventOf(&m); !ok || e.Kind != relay.RoomTold || !slices.Equal(e.All, all) || len(m.Body) < 1<<14 {
+			t.Errorf("%d bytes are read as %+v, %v", len(m.Body), e, ok)
+		}
+	})
+}
