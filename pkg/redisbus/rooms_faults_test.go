@@ -19,60 +19,6 @@ import (
 // Mostly while clients storm them: what is left afterwards must be what somebody
 // believes to have, and all nodes must have heard the same.
 
-// plenty are limits that nothing comes near.
-var plenty = relaytest.RoomLimits{Max: relaytest.Unbounded, TTL: time.Hour}
-
-// roomsFleet runs some nodes.
-func roomsFleet(t *testing.T, n int, o redisbus.Options, times rosterTimes) (all []*relaytest.RoomsNode) {
-	t.Helper()
-	for range n {
-		all = append(all, roomsNode(t, o, times, plenty))
-	}
-	return all
-}
-
-// keptSeats fails the test when a node has given up all its seats.
-func keptSeats(t *testing.T, nodes ...*relaytest.RoomsNode) {
-	t.Helper()
-	for i, n := range nodes {
-		if lost := n.AllLost(); lost != 0 {
-			t.Errorf("node %d has given up all its seats %d times", i, lost)
-		}
-	}
-}
-
-// seated makes a room with one client from each node, the first of whom is host.
-func seated(t *testing.T, nodes ...*relaytest.RoomsNode) (room relay.Room, seats []relay.Seat) {
-	t.Helper()
-	room, err := nodes[0].Create(t.Context(), 50)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, n := range nodes {
-		if _, err := n.Subscribe(t.Context(), relay.RoomTopic(room.ID)); err != nil {
-			t.Fatal(err)
-		}
-		seat, err := n.Join(t.Context(), room.ID, room.Secret, fmt.Sprint("seated-", i), int32(i), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seats = append(seats, seat)
-	}
-	return room, seats
-}
-
-// connected waits until these are, by what a node says.
-func connected(t *testing.T, n *relaytest.RoomsNode, room, host int32, want ...int32) {
-	t.Helper()
-	relaytest.Eventually(t, fmt.Sprintf("connected are %d, of whom %d is host", want, host), func() bool {
-		clients, is, err := n.Connected(t.Context(), room)
-		return err == nil && is == host && slices.Equal(clients, want)
-	})
-}
-
-// asIs are the times of a fleet.
-func asIs(o redisbus.FleetOptions) redisbus.FleetOptions { return o }
-
 // The times are those of a fleet: there is another host within 15 s of a node's death.
 func TestRoomsDeathInTime(t *testing.T) {
 	t.Parallel()
@@ -180,6 +126,26 @@ func TestRoomsWithoutRedis(t *testing.T) {
 		t.Errorf("Kick when Redis is back: %v, want %v", err, relay.ErrNoClient)
 	}
 	keptSeats(t, n...)
+}
+
+// A restart without persistence loses all rooms: who has a seat is told.
+func TestRoomsRestart(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	room, seats := seated(t, n...)
+	r.Restart(t)
+	for i := range n {
+		relaytest.Eventually(t, "who has a seat is told", func() bool { return n[i].RoomLost(room.ID) || n[i].AllLost() > 0 })
+		n[i].Leave(seats[i])
+	}
+	if _, err := n[0].Room(t.Context(), room.ID); !errors.Is(err, relay.ErrNoRoom) {
+		t.Errorf("Room: error = %v, want %v", err, relay.ErrNoRoom)
+	}
+	storm := relaytest.StartRoomStorm(t, 1, n...)
+	storm.Await(100)
+	storm.Stop()
+	storm.Check()
 }
 
 // A node that ends does not wait for a Redis that is silent.
@@ -335,6 +301,33 @@ func TestRoomsWithoutMemory(t *testing.T) {
 	storm.Stop()
 	storm.Check()
 	keptSeats(t, n...)
+}
+
+// When too few replicas have a transition it fails, and a seat is given back.
+func TestRoomsWaitForReplicas(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	a := roomsNode(t, redisbus.Options{URL: r.URL()}, patient, plenty)
+	b := roomsNode(t, optionsWaiting(r.URL(), 1), patient, plenty)
+	room, _ := seated(t, a)
+	name := "not-replicated"
+	if _, err := b.Join(t.Context(), room.ID, room.Secret, name, 1, false); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("Join without a replica: error = %v, want %v", err, relay.ErrUnavailable)
+	}
+	relaytest.Eventually(t, "the seat was given back", func() bool {
+		v, err := relaytest.ReplayRoom(room.ID, room.MaxClients, a.Events(relay.RoomTopic(room.ID)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Ended[name] == relay.RoomLeft
+	})
+	connected(t, a, room.ID, 0, 0)
+	if _, err := b.Create(t.Context(), 1); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("Create without a replica: error = %v, want %v", err, relay.ErrUnavailable)
+	}
+	if _, err := b.Totals(t.Context()); err != nil {
+		t.Errorf("Totals need no replica: %v", err)
+	}
 }
 
 // A node dies, and Redis has lost its claims: its seats are given up all the same, and

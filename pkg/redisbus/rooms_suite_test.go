@@ -2,8 +2,10 @@ package redisbus_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +74,60 @@ func roomsNode(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest
 	return &relaytest.RoomsNode{Rooms: r, Seats: r, Broker: b, Recorder: received, RoomLosses: losses,
 		Die: die, End: func() { end(true) }, Cut: w.cut}
 }
+
+// plenty are limits that nothing comes near.
+var plenty = relaytest.RoomLimits{Max: relaytest.Unbounded, TTL: time.Hour}
+
+// roomsFleet runs some nodes.
+func roomsFleet(t *testing.T, n int, o redisbus.Options, times rosterTimes) (all []*relaytest.RoomsNode) {
+	t.Helper()
+	for range n {
+		all = append(all, roomsNode(t, o, times, plenty))
+	}
+	return all
+}
+
+// keptSeats fails the test when a node has given up all its seats.
+func keptSeats(t *testing.T, nodes ...*relaytest.RoomsNode) {
+	t.Helper()
+	for i, n := range nodes {
+		if lost := n.AllLost(); lost != 0 {
+			t.Errorf("node %d has given up all its seats %d times", i, lost)
+		}
+	}
+}
+
+// seated makes a room with one client from each node, the first of whom is host.
+func seated(t *testing.T, nodes ...*relaytest.RoomsNode) (room relay.Room, seats []relay.Seat) {
+	t.Helper()
+	room, err := nodes[0].Create(t.Context(), 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range nodes {
+		if _, err := n.Subscribe(t.Context(), relay.RoomTopic(room.ID)); err != nil {
+			t.Fatal(err)
+		}
+		seat, err := n.Join(t.Context(), room.ID, room.Secret, fmt.Sprint("seated-", i), int32(i), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seats = append(seats, seat)
+	}
+	return room, seats
+}
+
+// connected waits until these are, by what a node says.
+func connected(t *testing.T, n *relaytest.RoomsNode, room, host int32, want ...int32) {
+	t.Helper()
+	relaytest.Eventually(t, fmt.Sprintf("connected are %d, of whom %d is host", want, host), func() bool {
+		clients, is, err := n.Connected(t.Context(), room)
+		return err == nil && is == host && slices.Equal(clients, want)
+	})
+}
+
+// asIs are the times of a fleet.
+func asIs(o redisbus.FleetOptions) redisbus.FleetOptions { return o }
 
 // rooms runs the suite.
 func rooms(t *testing.T, o redisbus.Options, times rosterTimes, rounds int, flush func(tb testing.TB)) {

@@ -103,7 +103,7 @@ func testRoomsModel(t *testing.T, s *roomsSuite) {
 	}
 	const deaths = 2
 	for range deaths {
-		for range s.Rounds * 5 {
+		for range 100 + 5*s.Rounds {
 			m.step()
 		}
 		m.death()

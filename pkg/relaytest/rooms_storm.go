@@ -367,14 +367,20 @@ func (s *RoomStorm) count() {
 		s.maybe[relay.RoomJoined], s.maybe[relay.RoomKicked], s.maybe[relay.RoomGranted])
 }
 
-// Clients come and go from several nodes, and one of these dies.
+// Clients come and go from several nodes, of which one dies and one is taken for dead.
 func testRoomsStorm(t *testing.T, s *roomsSuite) {
 	a, b, c := s.open(), s.open(), s.open()
 	storm := StartRoomStorm(t, 3, a, b, c)
 	storm.Await(s.Rounds * 10)
 	storm.Dead(c)
+	b.Cut(true)
 	c.Die()
+	Eventually(t, "the node that is cut off has given up its seats", func() bool { return b.AllLost() > 0 })
+	b.Cut(false)
 	storm.Await(s.Rounds * 10)
 	storm.Stop()
 	storm.Check()
+	if a.AllLost() > 0 {
+		t.Error("a node that was never cut off has lost its seats")
+	}
 }
