@@ -215,11 +215,14 @@ page.board.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') location.hash = 'board';
 });
 
-window.addEventListener('pagehide', () => {
+/** Keeps what leads back to the place that this page has. */
+function keep() {
   if (!board || !client.session) return;
   const { age, strokes } = sharing.drawing;
   saveBoard({ ...client.session, drawing: { age, strokes: [...strokes.values()] } });
-});
+}
+
+window.addEventListener('pagehide', keep);
 
 // The host, and the connection.
 
@@ -254,9 +257,12 @@ client.addEventListener('error', ({ detail: { code } }) => {
 
 client.addEventListener('closed', ({ detail: { end, reason } }) => {
   if (end === 'left' || !arrived) return;
-  if (end === 'kicked' && board) page.boardLink.value = `${location.origin}/${hashOf(board)}`;
+  if (end === 'kicked' && board) {
+    keep();
+    page.boardLink.value = `${location.origin}/${hashOf(board)}`;
+  }
   say({
-    kicked: 'The host has sent you away. You can come back, if you must.',
+    kicked: 'The host has sent you away. The link still leads back.',
     room: 'That board was ended.',
     refused: `You lost your place at the board (${reason}).`,
   }[end]);

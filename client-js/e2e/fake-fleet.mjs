@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Fleet } from '../test/fleet.js';
 
-for (const script of ['app.e2e.mjs', 'rooms.e2e.mjs']) {
+for (const script of ['app.e2e.mjs', 'rooms.e2e.mjs', 'board.e2e.mjs']) {
   const fleet = new Fleet();
   const nodes = [await fleet.start('alpha'), await fleet.start('beta')];
 
