@@ -232,7 +232,7 @@ async function byKeyboard() {
   await page.keyboard.type(PASSWORD);
   await press('Enter');
   await user.signedIn('aino');
-  await page.focus('#to-rooms');
+  await page.focus('#to-board');
   await press('Tab', 'Tab');
   assert.equal(await user.focus(), '.peer room');
   const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
