@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,6 +36,7 @@ type node struct {
 	fleet          *fleet
 	name           string
 	addr, internal string
+	redis          string // its URL
 	process        *process
 }
 
@@ -44,16 +46,20 @@ const startPatience = 20 * time.Second
 // startFleet starts n nodes and returns when all are ready. On an error those
 // that run are ended.
 func startFleet(ctx context.Context, dir, program, redisURL string, n int, args, env []string) (*fleet, error) {
+	return startFleetOn(ctx, dir, program, slices.Repeat([]string{redisURL}, n), args, env)
+}
+
+// startFleetOn is startFleet for nodes that reach their Redis each by a URL of its own.
+func startFleetOn(ctx context.Context, dir, program string, redisURLs []string, args, env []string) (*fleet, error) {
 	var secret [16]byte
 	_, _ = rand.Read(secret[:])
 	f := &fleet{dir: dir, program: program, args: args, env: append([]string{
-		// By the environment: it is in no list of processes, and a node of an
-		// older version, which does not know all of them, starts all the same.
-		"PARLEY_REDIS_URL=" + redisURL,
+		// By the environment, as the URL of Redis: it is in no list of processes, and a
+		// node of an older version, which does not know all of them, starts all the same.
 		"PARLEY_FLEET_SECRET=" + hex.EncodeToString(secret[:]),
 	}, env...)}
-	for i := range n {
-		n := &node{fleet: f, name: fmt.Sprintf("node-%d", i+1)}
+	for i, url := range redisURLs {
+		n := &node{fleet: f, name: fmt.Sprintf("node-%d", i+1), redis: url}
 		f.nodes = append(f.nodes, n)
 		var err error
 		for range portAttempts {
@@ -114,7 +120,7 @@ func (f *fleet) addrs() (addrs []string) {
 func (n *node) start(ctx context.Context) error {
 	args := append([]string{"--listen", n.addr, "--internal-addr", n.internal, "--node-name", n.name}, n.fleet.args...)
 	var err error
-	if n.process, err = startProcess(n.fleet.dir, n.name, n.fleet.program, args, n.fleet.env); err != nil {
+	if n.process, err = startProcess(n.fleet.dir, n.name, n.fleet.program, args, append(n.fleet.env[:len(n.fleet.env):len(n.fleet.env)], "PARLEY_REDIS_URL="+n.redis)); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(startPatience)
