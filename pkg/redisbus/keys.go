@@ -117,7 +117,7 @@ const (
 	emptyKind     = "rooms:empty"
 	seatsKind     = "rooms:seats"
 	connectedKind = "p:"
-	secretsKind   = "k:"
+	knownKind     = "k:"
 	leftKind      = "l:"
 )
 
@@ -128,7 +128,7 @@ func (k keyspace) rooms(kind string) string { return k.prefix + kind }
 func (k keyspace) roomKeys(room int32) []string {
 	t, id := relay.RoomTopic(room), strconv.Itoa(int(room))
 	return []string{k.rooms(roomsKind), k.rooms(emptyKind), k.rooms(seatsKind),
-		k.prefix + connectedKind + id, k.prefix + secretsKind + id, k.prefix + leftKind + id, k.stream(t), k.head(t)}
+		k.prefix + connectedKind + id, k.prefix + knownKind + id, k.prefix + leftKind + id, k.stream(t), k.head(t)}
 }
 
 // epoch is the key that names the history which Redis holds.

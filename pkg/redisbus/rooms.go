@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/pkg/relay"
@@ -72,6 +73,7 @@ type Rooms struct {
 	log     *slog.Logger
 	metrics *RoomsMetrics
 	wake    chan struct{} // something is to be given up
+	calls   atomic.Uint64 // for seats, so far
 
 	// Fixed before Run.
 	onLost []func()

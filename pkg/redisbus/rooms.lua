@@ -8,11 +8,12 @@
 -- 3 all seats, a sorted set by name alone: "node room seat client";
 -- then, of one room:
 -- 4 who is connected, a hash: of each client "node seat";
--- 5 the secrets, a hash, of those who are connected or may come back;
+-- 5 who is connected or may come back, a hash: of each client "secret call", which is
+--   the call that has seated it, and of that call the client;
 -- 6 those who may come back, a list, who left last first;
 -- 7, 8 the stream and the head of its topic (see publish.lua).
 local call = redis.call
-local rooms, empty, seats, connected, secrets, left, stream, head =
+local rooms, empty, seats, connected, known, left, stream, head =
 	KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 -- The room, the channel of its topic, what an envelope begins with; most messages of
 -- the stream, ms that the stream lives after its last one, ms that the head lives; ms
@@ -110,7 +111,7 @@ local function remove(room)
 		local node, seat = string.match(has[i + 1], '^([^ ]+) (.+)$')
 		call('ZREM', seats, table.concat({node, id, seat, has[i]}, ' '))
 	end
-	call('DEL', connected, secrets, left)
+	call('DEL', connected, known, left)
 	if room.host >= 0 then
 		appoint(room, -1)
 	end

@@ -71,7 +71,7 @@ func TestRoomsAudit(t *testing.T) {
 		audit() // the first one after a new connection
 		audit()
 		for _, name := range []string{"x", "y"} { // joins of which nobody has heard
-			if _, err := r.do(ctx, roomJoin, room.ID, "n", name, room.Secret, 1, "0"); err != nil {
+			if _, err := r.do(ctx, roomJoin, room.ID, "n", name, room.Secret, 1, "0", "n:"+name, -1); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -126,7 +126,7 @@ func TestRoomsGiveUp(t *testing.T) {
 	if lost != 1 || r.claimed {
 		t.Errorf("told %d times; claimed: %v", lost, r.claimed)
 	}
-	if _, err := r.do(ctx, roomJoin, room.ID, "n", "x", room.Secret, 1, "0"); err != nil {
+	if _, err := r.do(ctx, roomJoin, room.ID, "n", "x", room.Secret, 1, "0", "n:x", -1); err != nil {
 		t.Fatal(err)
 	}
 	is(t, "the answer", r.answered(place{room.ID, "x"}, before, 1, false, nil), errGivenUp)

@@ -99,8 +99,8 @@ func TestRoomsMemoryOfTheGone(t *testing.T) {
 			r.leave(r.join(room, i+1))
 		}
 		keys := r.link.keys.roomKeys(room.ID)
-		if known, left := r.link.ask.HLen(ctx, keys[4]).Val(), r.link.ask.LLen(ctx, keys[5]).Val(); known != roomMemory+1 || left != roomMemory {
-			t.Errorf("%d secrets are kept, of %d who left; want those of the host and of %d", known, left, roomMemory)
+		if known, left := r.link.ask.HLen(ctx, keys[4]).Val(), r.link.ask.LLen(ctx, keys[5]).Val(); known != 2*(roomMemory+1) || left != roomMemory {
+			t.Errorf("%d fields are kept, for %d who left; want 2 for the host and for each of %d", known, left, roomMemory)
 		}
 		forgotten := int32(all - roomMemory)
 		is(t, "Rejoin of one too many", second(r.Rejoin(ctx, room.ID, room.Secret, "x", forgotten, 100+forgotten, false)), relay.ErrNoClient)

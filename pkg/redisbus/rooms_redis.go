@@ -28,6 +28,7 @@ var roomAnswers = map[string]error{
 	"connected":  relay.ErrConnected,
 	"no seat":    relay.ErrNoSeat,
 	"not host":   relay.ErrNotHost,
+	"in use":     fmt.Errorf("%w: %w", relay.ErrUnavailable, errSeatInUse),
 }
 
 // roomAct is something that a script can do. Its name is that in the script and in

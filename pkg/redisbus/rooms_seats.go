@@ -35,13 +35,13 @@ type seat struct {
 // Join implements relay.Seats. A seat's name may be used again once Redis has heard of
 // its Leave; before it is relay.ErrUnavailable.
 func (r *Rooms) Join(ctx context.Context, room, secret int32, name string, clientSecret int32, all bool) (relay.Seat, error) {
-	return r.sit(ctx, roomJoin, room, name, secret, clientSecret, flag(all))
+	return r.sit(ctx, roomJoin, room, secret, name, -1, clientSecret, all)
 }
 
 // Rejoin implements relay.Seats. A client that left so long ago that 1024 others of the
 // room have left since is relay.ErrNoClient. Names are those of Join.
 func (r *Rooms) Rejoin(ctx context.Context, room, secret int32, name string, client, clientSecret int32, all bool) (relay.Seat, error) {
-	return r.sit(ctx, roomRejoin, room, name, secret, clientSecret, flag(all), client)
+	return r.sit(ctx, roomRejoin, room, secret, name, client, clientSecret, all)
 }
 
 // flag is how a script is told a yes or no.
@@ -53,7 +53,7 @@ func flag(yes bool) string {
 }
 
 // sit asks for a seat.
-func (r *Rooms) sit(ctx context.Context, a roomAct, room int32, name string, args ...any) (relay.Seat, error) {
+func (r *Rooms) sit(ctx context.Context, a roomAct, room, secret int32, name string, client, clientSecret int32, all bool) (relay.Seat, error) {
 	if !validSeatName(name) {
 		return relay.Seat{}, fmt.Errorf("name of a seat %.80q: %w", name, errSeatName)
 	}
@@ -67,20 +67,28 @@ func (r *Rooms) sit(ctx context.Context, a roomAct, room int32, name string, arg
 	if err := r.claim(ctx, losses); err != nil {
 		return relay.Seat{}, r.answered(p, losses, -1, false, err)
 	}
-	reply, err := r.do(ctx, a, room, append([]any{r.node, name}, args...)...)
-	client := int64(-1)
+	call := fmt.Sprint(r.node, ":", r.calls.Add(1))
+	reply, err := r.do(ctx, a, room, r.node, name, secret, clientSecret, flag(all), call, client)
 	if err == nil {
-		if len(reply) != 1 {
-			err = errRooms
-		} else if client, err = strconv.ParseInt(reply[0], 10, 32); err != nil {
-			err = fmt.Errorf("%w: %w", errRooms, err)
-		}
+		client, err = parseClient(reply)
 	}
 	unknown := errors.Is(err, relay.ErrUnavailable) || errors.Is(err, errRooms)
-	if err := r.answered(p, losses, int32(client), unknown, err); err != nil {
+	if err := r.answered(p, losses, client, unknown, err); err != nil {
 		return relay.Seat{}, err
 	}
-	return relay.Seat{Room: room, Client: int32(client), Name: name}, nil
+	return relay.Seat{Room: room, Client: client, Name: name}, nil
+}
+
+// parseClient reads the answer to who asks for a seat.
+func parseClient(reply []string) (int32, error) {
+	if len(reply) != 1 {
+		return -1, errRooms
+	}
+	client, err := strconv.ParseInt(reply[0], 10, 32)
+	if err != nil {
+		return -1, fmt.Errorf("%w: %w", errRooms, err)
+	}
+	return int32(client), nil
 }
 
 func validSeatName(name string) bool {

@@ -1,5 +1,10 @@
 -- What happens in one room.
 
+-- What is known of a client: its secret, and the call that has seated it.
+local function about(client)
+	return string.match(call('HGET', known, client) or '', '^(%-?%d+) (.+)$')
+end
+
 -- Takes the clients' seats; they can come back. The host's successor is the one with
 -- the lowest id.
 local function unseat(room, gone)
@@ -22,7 +27,9 @@ local function unseat(room, gone)
 		call('LPUSH', left, client)
 	end
 	for _ = memory + 1, call('LLEN', left) do
-		call('HDEL', secrets, call('RPOP', left))
+		local client = call('RPOP', left)
+		local _, seating = about(client)
+		call('HDEL', known, client, seating or client)
 	end
 	room.clients = room.clients - #gone
 	if leaving[room.host] then
@@ -39,10 +46,6 @@ end
 local function held(node, seat)
 	local path = node .. ' ' .. id .. (seat and ' ' .. seat or '')
 	return call('ZRANGEBYLEX', seats, '[' .. path .. ' ', '(' .. path .. '!') -- '!' comes right behind the space
-end
-
-local function clientOf(seat)
-	return tonumber(string.match(seat, '%d+$'))
 end
 
 -- Gives up the seats that a node has in the room, all or the one of a name, and returns
@@ -114,8 +117,13 @@ end
 local node, name = ARGV[args + 1], ARGV[args + 2]
 
 -- Seats a client and returns its id.
-local function sit(client)
-	local all = ARGV[args + 5] == '1'
+local function sit(client, secret, seating)
+	local _, before = about(client)
+	call('HSET', known, client, secret .. ' ' .. seating, seating, client)
+	if before then
+		call('HDEL', known, before)
+		call('LREM', left, 1, client)
+	end
 	call('HSET', connected, client, node .. ' ' .. name)
 	call('ZADD', seats, 0, table.concat({node, id, name, client}, ' '))
 	call('ZREM', empty, id)
@@ -124,52 +132,42 @@ local function sit(client)
 		appoint(room, client)
 	end
 	save(room)
-	tell('j', room, client, name, {}, all)
+	tell('j', room, client, name, {}, ARGV[args + 5] == '1')
 	return {'ok', text(client)}
 end
 
--- Secrets are compared as numbers: it takes the same time whatever they are.
-if what == 'join' then
-	local secret, own = tonumber(ARGV[args + 3]), ARGV[args + 4]
+-- Secrets are compared as numbers: it takes the same time whatever they are. A call
+-- whose answer was lost is made again, and gets the client that it got before, also
+-- when the seat was taken away meanwhile.
+if what == 'join' or what == 'rejoin' then
+	local secret, own, seating, client = tonumber(ARGV[args + 3]), ARGV[args + 4], ARGV[args + 6], tonumber(ARGV[args + 7])
 	if secret ~= room.secret then
 		return {'no room'}
 	end
-	local seat = held(node, name)[1]
-	if seat then -- it was asked for before, and the answer was lost
-		call('HSET', secrets, clientOf(seat), own)
-		return {'ok', text(clientOf(seat))}
+	local seated = call('HGET', known, seating)
+	if seated then
+		return {'ok', seated}
 	end
-	if room.clients >= room.max or room.next > 2147483647 then
+	if held(node, name)[1] then
+		return {'in use'}
+	end
+	if what == 'rejoin' then
+		local secret = about(client)
+		if not secret or tonumber(secret) ~= tonumber(own) then
+			return {'no client'}
+		end
+		if call('HGET', connected, client) then
+			return {'connected'}
+		end
+	end
+	if room.clients >= room.max or what == 'join' and room.next > 2147483647 then
 		return {'full'}
 	end
-	local client = room.next
-	room.next = client + 1
-	call('HSET', secrets, client, own)
-	return sit(client)
-end
-
-if what == 'rejoin' then
-	local secret, own, client = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4]), tonumber(ARGV[args + 6])
-	if secret ~= room.secret then
-		return {'no room'}
+	if what == 'join' then
+		client = room.next
+		room.next = client + 1
 	end
-	local known = call('HGET', secrets, client)
-	if not known or tonumber(known) ~= own then
-		return {'no client'}
-	end
-	local seat = call('HGET', connected, client)
-	if seat == node .. ' ' .. name then -- as above
-		return {'ok', text(client)}
-	end
-	if seat then
-		return {'connected'}
-	end
-	if room.clients >= room.max then
-		return {'full'}
-	end
-	local result = sit(client)
-	call('LREM', left, 1, client)
-	return result
+	return sit(client, own, seating)
 end
 
 -- What is left is the host's to do.
