@@ -254,8 +254,9 @@ func (f *Fleet) ready() error {
 	return nil
 }
 
-// inDoubt tells whether others may take this node for dead, before any of them does: for
-// as long as a lease lasts no renewal has succeeded, or there is no lease.
+// inDoubt tells whether others may take this node for dead: no renewal has succeeded for
+// as long as a lease lasts, or there is none. It is true one look for dead nodes, or
+// more, before one of them does so.
 func (f *Fleet) inDoubt() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

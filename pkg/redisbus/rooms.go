@@ -63,7 +63,6 @@ type RoomsOptions struct {
 // also when the seat was taken away.
 type Rooms struct {
 	// Fixed after NewRooms.
-	bus     *Bus
 	link    *link
 	store   *store
 	fleet   *Fleet
@@ -109,7 +108,7 @@ func NewRooms(b *Bus, f *Fleet, o RoomsOptions) *Rooms {
 		o.Retention = roomsRetention
 	}
 	l := b.link(relay.RoomTopics)
-	r := &Rooms{bus: b, link: l, fleet: f, node: f.options.Node, options: o, kept: b.keep.get(o.Retention), log: o.Log,
+	r := &Rooms{link: l, fleet: f, node: f.options.Node, options: o, kept: b.keep.get(o.Retention), log: o.Log,
 		store: &store{link: l, client: l.ask.WithTimeout(publishTimeout),
 			waits: make(chan struct{}, roomsWaits), detours: make(chan struct{}, roomsDetours)},
 		metrics: newRoomsMetrics(), wake: make(chan struct{}, 1), doubtful: map[string]time.Time{},

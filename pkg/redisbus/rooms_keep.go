@@ -2,6 +2,7 @@ package redisbus
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -61,26 +62,31 @@ func (r *Rooms) lost(claims []relay.Claim) {
 	}
 }
 
-// giveUpAll gives up all seats. Should Redis still have them, they are left there.
+// giveUpAll gives up all seats. Redis is told, should it still have them, when nobody
+// here uses them any more: not before may another client be host.
 func (r *Rooms) giveUpAll(why string) {
 	r.mu.Lock()
-	seats := len(r.seats)
-	for p := range r.seats {
-		r.leaving[p] = struct{}{}
-	}
-	clear(r.seats)
-	if seats > 0 || r.claimed {
+	places := slices.Collect(maps.Keys(r.seats))
+	if len(places) > 0 || r.claimed {
 		r.losses++
 	}
 	r.claimed = false
 	r.mu.Unlock()
-	if seats == 0 {
+	if len(places) == 0 {
 		return
 	}
-	r.log.Warn("all seats of this node in rooms are given up", "seats", seats, "because", why)
+	r.log.Warn("all seats of this node in rooms are given up", "seats", len(places), "because", why)
 	for _, lost := range r.onLost {
 		lost()
 	}
+	r.mu.Lock()
+	for _, p := range places {
+		if _, has := r.seats[p]; has {
+			delete(r.seats, p)
+			r.leaving[p] = struct{}{}
+		}
+	}
+	r.mu.Unlock()
 	r.poke()
 }
 

@@ -35,6 +35,9 @@ func TestRoomsReap(t *testing.T) {
 			wg.Go(func() { is(t, "reap", other.reap(t.Context(), "n"), nil) })
 		}
 		wg.Wait()
+		if n := testCounter(t, other.metrics.reaped); n != many+2 {
+			t.Errorf("%v seats are counted, want %d", n, many+2)
+		}
 		other.has(room, 1, 1, 2)
 		other.has(alone, relay.NoHost)
 		other.told(alone, "!j 0 <fence> 0 n-0 0", "!l -1 <fence> -1 - 1 0")
@@ -110,10 +113,15 @@ func TestRoomsAudit(t *testing.T) {
 func TestRoomsGiveUp(t *testing.T) {
 	ctx, url := t.Context(), relaytest.StartRedis(t).URL()
 	r := openRooms(t, url, "n", RoomsOptions{})
-	lost := 0
-	r.OnLost(func() { lost++ })
-	room := r.room(9)
+	room, lost := r.room(9), 0
 	s := r.join(room, 0)
+	r.OnLost(func() {
+		lost++
+		if _, err := r.leaveSome(ctx); err != nil {
+			t.Error(err)
+		}
+		r.has(room, s.Client, s.Client) // the others hear of it when the connections are closed
+	})
 	before, err := r.ask(place{room.ID, "x"})
 	is(t, "asking", err, nil)
 	is(t, "asking twice", second(r.ask(place{room.ID, "x"})), errSeatInUse)

@@ -19,6 +19,7 @@ import (
 type roomsUnit struct {
 	*Rooms
 	t     *testing.T
+	bus   *Bus
 	heard *relaytest.Recorder
 }
 
@@ -51,7 +52,7 @@ func openRoomsOn(t *testing.T, bus Options, o RoomsOptions) *roomsUnit {
 	r := NewRooms(b, f, o)
 	r.claimed = true
 	heard, _ := relaytest.Run(t, b)
-	return &roomsUnit{r, t, heard}
+	return &roomsUnit{r, t, b, heard}
 }
 
 // onRedises runs a test on a real Redis and on the embedded one.
@@ -189,8 +190,13 @@ func TestRoomsTransitions(t *testing.T) {
 		} {
 			is(t, what+" of a room that is no more", err, relay.ErrNoRoom)
 		}
-		if n, _ := r.link.ask.Exists(ctx, r.link.keys.roomKeys(room.ID)[1:6]...).Result(); n != 0 {
-			t.Errorf("%d keys are left of the room", n)
+		if n, err := r.link.ask.Exists(ctx, r.link.keys.roomKeys(room.ID)[1:6]...).Result(); err != nil || n != 0 {
+			t.Errorf("%d keys are left of the room (%v)", n, err)
+		}
+		for what, want := range map[string]float64{"create": 1, "join": 3, "rejoin": 1, "leave": 3, "kick": 1, "grant": 1, "tell": 2, "close": 1, "reap": 0} {
+			if n := testCounter(t, r.metrics.transitions.WithLabelValues(what)); n != want {
+				t.Errorf("%v transitions %s are counted, want %v", n, what, want)
+			}
 		}
 	})
 }
