@@ -304,7 +304,7 @@ func TestRoomsWithoutMemory(t *testing.T) {
 }
 
 // When too few replicas have a transition it fails, and a seat is given back.
-func TestRoomsWaitForReplicas(t *testing.T) {
+func TestRoomsTooFewReplicas(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
 	a := roomsNode(t, redisbus.Options{URL: r.URL()}, patient, plenty)

@@ -229,15 +229,23 @@ func testRoomsTotals(t *testing.T, s *roomsSuite) {
 	s.totals(c, relay.RoomTotals{Max: Unbounded})
 
 	room := s.create(3, a)
-	first := s.join(a, room, 0)
-	s.join(b, room, 1)
-	room.Clients = 2
-	s.listed(c, room)
-	s.totals(c, relay.RoomTotals{Rooms: 1, Max: Unbounded, Clients: 2, Committed: 5})
-	a.Leave(first.Seat)
-	room.Clients = 1
-	s.listed(c, room)
-	s.totals(c, relay.RoomTotals{Rooms: 1, Max: Unbounded, Clients: 1, Committed: 5})
+	sums := func(clients int32) {
+		t.Helper()
+		room.Clients = clients
+		s.listed(c, room)
+		s.totals(c, relay.RoomTotals{Rooms: 1, Max: Unbounded, Clients: int64(clients), Committed: 5})
+	}
+	sums(0)
+	p, q := s.join(a, room, 0), s.join(b, room, 1)
+	sums(2)
+	s.done("Kick", a.Kick(t.Context(), p.Seat, 1))
+	sums(1)
+	b.Leave(q.Seat)
+	s.rejoin(a, room, q)
+	sums(2)
+	s.done("Grant", a.Grant(t.Context(), p.Seat, 1))
+	a.Leave(p.Seat)
+	sums(1)
 	s.close(c, room.ID)
 	s.totals(c, relay.RoomTotals{Max: Unbounded})
 }
