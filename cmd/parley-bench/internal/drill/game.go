@@ -125,17 +125,24 @@ func (p *party) talk(ctx context.Context, interval time.Duration) {
 // rule has the host of the room make others host, or kick them, now and then.
 func (p *party) rule(ctx context.Context, rng *rand.Rand) {
 	for sleep(ctx, time.Duration(rng.Int64N(int64(decreeEach)))) {
-		target := p.players[rng.IntN(len(p.players))].connection()
-		flag := rooms.RequestGrant
-		if rng.IntN(kickShare) == 0 {
-			flag = rooms.RequestKick
+		if !p.game.calm.Load() {
+			p.decree(rng)
 		}
-		if p.game.calm.Load() || target == nil {
-			continue
-		}
-		for _, one := range p.players {
-			one.decree(flag, target.id)
-		}
+	}
+}
+
+// decree has the host of the room make somebody else host, or kick somebody.
+func (p *party) decree(rng *rand.Rand) {
+	target := p.players[rng.IntN(len(p.players))].connection()
+	if target == nil {
+		return
+	}
+	flag := rooms.RequestGrant
+	if rng.IntN(kickShare) == 0 {
+		flag = rooms.RequestKick
+	}
+	for _, one := range p.players {
+		one.decree(flag, target.id)
 	}
 }
 
@@ -159,6 +166,19 @@ func (g *game) missing() string {
 		return fmt.Sprintf("%d of %d rooms have not one host", without, len(g.parties))
 	}
 	return ""
+}
+
+// stand notes whose connections stand at the end: they must have been shown all.
+func (g *game) stand() {
+	for _, p := range g.parties {
+		for _, one := range p.players {
+			if s := one.connection(); s != nil {
+				p.mu.Lock()
+				s.stood = s.ended == 0
+				p.mu.Unlock()
+			}
+		}
+	}
 }
 
 // agree has everybody ask who is in its room, until all are told what the players

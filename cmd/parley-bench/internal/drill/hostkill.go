@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
-	"parley/cmd/parley-bench/internal/ledger"
 	"parley/cmd/parley-bench/internal/rooms"
 	"parley/pkg/redisproc"
 )
@@ -22,6 +20,8 @@ const (
 	// thawBound is how long a node that stood still may take, when it goes on, until its
 	// clients know that their places are lost.
 	thawBound = 5 * time.Second
+	// rushTime is the longest from what hosts ask for to the fault.
+	rushTime = 4 * time.Millisecond
 	// agreePatience is how long it may take until all are told the same of a room.
 	agreePatience = 10 * time.Second
 )
@@ -57,11 +57,12 @@ type hostDrill struct {
 	moved   map[string][]time.Duration // by fault: until rooms had a new host
 	kept    int                        // rooms whose host was back before it was taken for dead
 	thawed  []time.Duration
-	without int // rooms all of whose clients were on the node
+	emptied map[*party]bool // rooms all of whose players were on the node
 }
 
 func playHostKill(ctx context.Context, s *stage) error {
-	h := &hostDrill{stage: s, times: drain{delay: 500 * time.Millisecond, window: 2 * time.Second}, moved: map[string][]time.Duration{}}
+	h := &hostDrill{stage: s, times: drain{delay: 500 * time.Millisecond, window: 2 * time.Second}, moved: map[string][]time.Duration{},
+		emptied: map[*party]bool{}}
 	if err := h.begin(ctx); err != nil {
 		return err
 	}
@@ -82,15 +83,7 @@ func playHostKill(ctx context.Context, s *stage) error {
 	if err := h.end(ctx); err != nil {
 		return err
 	}
-	for _, p := range h.game.parties {
-		p.mu.Lock()
-		for _, one := range p.players {
-			if sitting := one.connection(); sitting != nil {
-				sitting.stood = true
-			}
-		}
-		p.mu.Unlock()
-	}
+	h.game.stand()
 	stop()
 	h.game.running.Wait()
 	h.judge()
@@ -189,7 +182,7 @@ func (h *hostDrill) hosted(node int) (hit []*party) {
 		}) {
 			hit = append(hit, p)
 		} else {
-			h.without++
+			h.emptied[p] = true
 		}
 	}
 	return hit
@@ -222,10 +215,21 @@ func (h *hostDrill) awaitHosts(ctx context.Context, fault string, hit []*party, 
 	return nil
 }
 
+// rush has all hosts ask for something, which is under way when the fault comes, and
+// returns the moment before.
+func (h *hostDrill) rush(ctx context.Context) (from int64) {
+	from = h.game.now()
+	for _, p := range h.game.parties {
+		p.decree(h.rng)
+	}
+	sleep(ctx, time.Duration(h.rng.Int64N(int64(rushTime))))
+	return from
+}
+
 // kill ends the node by SIGKILL, and starts it again when its clients are back
 // elsewhere.
 func (h *hostDrill) kill(ctx context.Context, n *node, victim int) error {
-	hit, from := h.hosted(victim), h.game.now()
+	hit, from := h.hosted(victim), h.rush(ctx)
 	n.process.kill()
 	if err := h.awaitHosts(ctx, "killed", hit, from, victim); err != nil {
 		return err
@@ -238,7 +242,7 @@ func (h *hostDrill) kill(ctx context.Context, n *node, victim int) error {
 
 // drain ends the node by SIGTERM.
 func (h *hostDrill) drain(ctx context.Context, n *node, victim int) error {
-	from := h.game.now()
+	from := h.rush(ctx)
 	if err := h.drainOne(ctx, n, h.times); err != nil {
 		return err
 	}
@@ -262,10 +266,25 @@ func (p *party) interregna(from int64, node int) (all []time.Duration) {
 	return all
 }
 
+// hostless is the longest time between the first belief of a host in the room and the
+// last one in which there was none.
+func (p *party) hostless() (longest time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until := int64(0)
+	for i, b := range p.beliefs {
+		if i > 0 && b.from > until {
+			longest = max(longest, time.Duration(b.from-until))
+		}
+		until = max(until, b.to)
+	}
+	return longest
+}
+
 // freeze has the node stand still by SIGSTOP for so long that it is taken for dead, and
 // go on.
 func (h *hostDrill) freeze(ctx context.Context, n *node, victim int) error {
-	hit, from := h.hosted(victim), h.game.now()
+	hit, from := h.hosted(victim), h.rush(ctx)
 	h.game.frozen.Store(int64(victim))
 	n.process.signal(syscall.SIGSTOP)
 	var there []*sitting
@@ -324,7 +343,7 @@ func (h *hostDrill) freeze(ctx context.Context, n *node, victim int) error {
 // cutOff has nothing come through between the node and Redis for so long that it is
 // taken for dead.
 func (h *hostDrill) cutOff(ctx context.Context, _ *node, victim int) error {
-	hit, from := h.hosted(victim), h.game.now()
+	hit, from := h.hosted(victim), h.rush(ctx)
 	h.proxies[victim].setCut(true)
 	slept := sleep(ctx, freezeTime)
 	if slept {
@@ -359,98 +378,4 @@ func (h *hostDrill) end(ctx context.Context) error {
 		}
 		return h.game.missing()
 	})
-}
-
-// judge checks what the players have seen.
-func (h *hostDrill) judge() {
-	r := h.report
-	all := wrongs{}
-	overlap, byEnd, pairs := time.Duration(0), 0, 0
-	for _, p := range h.game.parties {
-		p.judge()
-		for what, n := range p.wrongs.count {
-			all.add(what, n, p.wrongs.first[what])
-		}
-		for _, pair := range p.overlaps {
-			pairs++
-			overlap = max(overlap, time.Duration(min(pair[0].to, pair[1].to)-pair[1].from))
-			if !pair[0].told {
-				byEnd++
-			}
-		}
-		p.enter(h.ledger)
-	}
-	for _, n := range h.fleet.nodes {
-		if !n.process.running() {
-			r.check(false, n.name, fmt.Sprintf("ended by itself with %d", n.process.code), "running to the end")
-		}
-	}
-	for _, fault := range hostFaults {
-		if times := timesOf(h.moved[fault.name]); times != nil {
-			r.within("longest without a host, node "+fault.name, time.Duration(times.Max*float64(time.Millisecond)), hostBound)
-			r.tell("  rooms, median", "%d, %s", times.Count, round(time.Duration(times.P50*float64(time.Millisecond))))
-		}
-	}
-	for _, took := range h.thawed {
-		r.within("clients of a node that goes on know that they are not host", took, thawBound)
-	}
-	r.check(len(r.back) > 0, "rooms that a fault took the host from", fmt.Sprint(len(r.back)), "some")
-	r.tell("rooms all of whose clients were on the node", "%d", h.without)
-	r.tell("rooms whose host was back before it was taken for dead", "%d", h.kept)
-	for _, what := range allWrongs {
-		got := fmt.Sprint(all.count[what])
-		if first := all.first[what]; first != "" {
-			got += "; " + first
-		}
-		r.check(all.count[what] == 0, what, got, "0")
-	}
-	if pairs > 0 {
-		r.tell("  two hosts at one moment", "at the longest for %s; %d times until the former one was told, %d times until its connection ended",
-			round(overlap), pairs-byEnd, byEnd)
-	}
-	r.check(h.game.delivered.Load() > 0, "broadcasts shown", fmt.Sprint(h.game.delivered.Load()), "some")
-	r.check(h.game.heard.Load() > 0, "answers that came to hosts", fmt.Sprint(h.game.heard.Load()), "some")
-	r.tell("times that a client was told that it is host", "%d, of which %d while a frozen node could not tell another one", h.game.told.Load(), h.game.untold.Load())
-	r.tell("requests of hosts to make others host, or to kick", "%d", h.game.decrees.Load())
-	h.game.mu.Lock()
-	defer h.game.mu.Unlock()
-	r.Clients.Ended, r.Clients.Refused = h.game.ends, h.game.refusals
-	for _, text := range sortedCounts(h.game.errors) {
-		r.tell("error answers", "%s", text)
-	}
-}
-
-// enter has the ledger of the report hold what was broadcast: what came to anybody counts
-// as acknowledged and delivered.
-func (p *party) enter(l *ledger.Ledger) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, v := range p.voices {
-		if !v.host {
-			continue
-		}
-		stream := l.Open(fmt.Sprintf("room %d host %d", p.number, v.sitting.id), "the room")
-		for _, reached := range v.reached {
-			if seq := stream.Send(); reached {
-				stream.Acknowledge(seq)
-				stream.Deliver(seq)
-			}
-		}
-	}
-}
-
-// sortedCounts writes counts, the most frequent first.
-func sortedCounts(count map[string]int) (all []string) {
-	for what, n := range count {
-		all = append(all, fmt.Sprintf("%d: %s", n, what))
-	}
-	slices.SortFunc(all, func(a, b string) int {
-		x, _, _ := strings.Cut(a, ":")
-		y, _, _ := strings.Cut(b, ":")
-		if len(x) != len(y) {
-			return len(y) - len(x)
-		}
-		return strings.Compare(y, x)
-	})
-	return all
 }

@@ -68,6 +68,7 @@ type sitting struct {
 	began   int64
 
 	errors atomic.Int64 // answers that something was not relayed
+	left   atomic.Bool  // its end comes from this side: what is read now counts no more
 
 	// Owned by the reader; the drill reads them at the end.
 	shown []said // broadcasts, in the order in which they came
@@ -178,10 +179,11 @@ func (p *party) highestID() int32 {
 func (p *party) rise(s *sitting) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.game.now()
 	if s.ended == 0 {
-		s.ended = p.game.now()
+		s.ended = now
 	}
-	p.disbelieveLocked(s, false)
+	p.disbelieveLocked(s, now, false)
 }
 
 // speak makes a voice.
@@ -222,7 +224,7 @@ func (p *party) findLocked(s said) *voice {
 func (p *party) believe(s *sitting) *voice {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.disbelieveLocked(s, true)
+	p.disbelieveLocked(s, p.game.now(), true)
 	if s.ended != 0 { // it has left, and reads what was under way
 		return nil
 	}
@@ -248,13 +250,13 @@ func (p *party) believe(s *sitting) *voice {
 func (p *party) disbelieve(s *sitting) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.disbelieveLocked(s, true)
+	p.disbelieveLocked(s, p.game.now(), true)
 }
 
-func (p *party) disbelieveLocked(s *sitting, told bool) {
+func (p *party) disbelieveLocked(s *sitting, now int64, told bool) {
 	for _, b := range p.beliefs {
 		if b.sitting == s && b.to == 0 {
-			b.to, b.told = p.game.now(), told
+			b.to, b.told = now, told
 		}
 	}
 }

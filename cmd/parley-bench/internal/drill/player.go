@@ -142,6 +142,7 @@ func (p *player) play(ctx context.Context, session *rooms.Session, node int) err
 
 // leave ends a connection from this side: it believes nothing any more.
 func (p *player) leave(s *sitting) {
+	s.left.Store(true)
 	p.mu.Lock()
 	if p.sitting == s {
 		p.hosting = nil
@@ -199,7 +200,7 @@ func (p *player) handle(s *sitting, m rooms.Payload) error {
 			p.party.wrong(wrongGap, "%s: %v", p.name, e)
 		}
 	case rooms.ResponseJoined, rooms.ResponseLeft, rooms.ResponseKick:
-		if !p.isHost() && s.host != noHost {
+		if !p.isHost() && !s.left.Load() && s.host != noHost {
 			return errors.New("it is not host")
 		}
 	case rooms.ResponseList:
@@ -245,6 +246,9 @@ func (p *player) relay(s *sitting, data []byte) error {
 		p.mu.Lock()
 		hosting := p.hosting
 		p.mu.Unlock()
+		if hosting == nil && s.left.Load() {
+			return nil
+		}
 		return p.party.hear(s, hosting, what)
 	}
 	if err := p.party.show(s, what); err != nil {

@@ -43,7 +43,7 @@ type Sin int
 const (
 	None      Sin = iota
 	TwoHosts      // who comes back is made host, and the other one stays it
-	ShowStale     // what a former host broadcasts is passed on
+	ShowStale     // after the host has moved, the last broadcast of the former one is shown
 	ReuseIDs      // a new client gets the id of one that has gone
 	NoHost        // when the host leaves, nobody becomes it
 )
@@ -68,7 +68,7 @@ type room struct {
 	id, secret, max int32
 	host            int32
 	clients         []*client // all that ever came, by id
-	was             map[int32]bool
+	last            []byte    // broadcast
 }
 
 type client struct {
@@ -163,7 +163,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.made++
-	made := &room{id: s.made * 1000, secret: s.made * 77, max: wish.Max, host: noHost, was: map[int32]bool{}}
+	made := &room{id: s.made * 1000, secret: s.made * 77, max: wish.Max, host: noHost}
 	s.rooms[made.id] = made
 	answer(w, http.StatusOK, fmt.Sprintf(`"data":{"id":%d,"secret":%d,"max_clients":%d,"current_clients":0,"room_status":"RUNNING"}`, made.id, made.secret, made.max))
 }
@@ -292,7 +292,6 @@ func (s *Server) join(ctx context.Context, me *client, p *pb.Payload) (*client, 
 	case s.Sin == TwoHosts && p.Flag == pb.FlagType_REQUEST_RECONNECT:
 		me.write(ctx, pb.FlagType_RESPONSE_ASSIGN_HOST, &pb.FinishHostMigrationResponse{HostID: me.id})
 	}
-	r.was[r.host] = true
 	if host := r.at(r.host); host != nil {
 		host.write(ctx, pb.FlagType_RESPONSE_CLIENT_CONNECT, &pb.SanitisedClient{ID: me.id, Host: me == host})
 	}
@@ -320,10 +319,12 @@ func (s *Server) move(ctx context.Context, r *room, left []*client, host *client
 		c.write(ctx, pb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil)
 	}
 	r.host = host.id
-	r.was[host.id] = true
 	host.write(ctx, pb.FlagType_RESPONSE_ASSIGN_HOST, finish)
 	for _, c := range left {
 		c.write(ctx, pb.FlagType_RESPONSE_FINISH_HOST_MIGRATE, finish)
+		if s.Sin == ShowStale && r.last != nil {
+			_ = c.ws.Write(ctx, websocket.MessageBinary, r.last)
+		}
 	}
 }
 
@@ -345,6 +346,15 @@ func (s *Server) handle(ctx context.Context, r *room, me *client, p *pb.Payload)
 			return
 		}
 		s.move(ctx, r, r.connected(), r.at(wish.HostID))
+	case pb.FlagType_REQUEST_KICK:
+		var wish pb.KickRequest
+		if err := proto.Unmarshal(p.Data, &wish); err != nil || me.id != r.host || r.at(wish.ClientID) == nil || me.id == wish.ClientID {
+			refuse(400, "not kicked")
+			return
+		}
+		ws := r.at(wish.ClientID).ws
+		s.closing.Go(func() { _ = ws.Close(4002, "kicked") })
+		me.write(ctx, pb.FlagType_RESPONSE_KICK, &pb.KickResponse{ClientID: wish.ClientID})
 	case pb.FlagType_REQUEST_RELAY_MESSAGE:
 		var relay pb.Relay
 		if err := proto.Unmarshal(p.Data, &relay); err != nil {
@@ -367,7 +377,7 @@ func (s *Server) relay(ctx context.Context, r *room, me *client, relay *pb.Relay
 		refuse(400, "no host")
 		return
 	}
-	if me.id != r.host && !(s.Sin == ShowStale && r.was[me.id]) {
+	if me.id != r.host {
 		refuse(400, "not the host")
 		return
 	}
@@ -388,6 +398,7 @@ func (s *Server) pass(ctx context.Context, r *room, me *client, fate Fate, relay
 		refuse(429, "slow down")
 		return
 	}
+	r.last = frame
 	others := slices.DeleteFunc(r.connected(), func(c *client) bool { return c == me })
 	if len(others) == 0 {
 		return
