@@ -92,36 +92,39 @@ type RoomsBackend struct {
 	Rounds int
 }
 
-// Rooms checks what relay.Rooms and relay.Seats promise. The parts share the backend;
-// most run in parallel, those that count all rooms before, and the last one has Redis
-// lose everything.
+// Rooms checks what relay.Rooms and relay.Seats promise. The parts share the backend:
+// first those that count all rooms, then the others, of which those that mostly wait
+// run at the same time, and at last Redis loses everything.
 func Rooms(t *testing.T, b RoomsBackend) {
 	type part struct {
 		name string
 		test func(*testing.T, *roomsSuite)
 	}
-	run := func(t *testing.T, parallel bool, parts ...part) {
+	run := func(t *testing.T, parts ...part) {
 		for _, part := range parts {
-			t.Run(part.name, func(t *testing.T) {
-				if parallel {
-					t.Parallel()
-				}
-				part.test(t, &roomsSuite{b, t})
-			})
+			t.Run(part.name, func(t *testing.T) { part.test(t, &roomsSuite{b, t}) })
 		}
 	}
-	run(t, false,
+	run(t,
 		part{"Manage", testRoomsManage},
 		part{"Maximum", testRoomsMaximum},
 		part{"CreateRace", testRoomsCreateRace},
 		part{"Totals", testRoomsTotals},
 	)
 	t.Run("Shared", func(t *testing.T) {
-		run(t, true,
-			part{"CutOffForLong", testRoomsCutOffForLong},
-			part{"Death", testRoomsDeath},
-			part{"DeathOfMany", testRoomsDeathOfMany},
-			part{"Expiry", testRoomsExpiry},
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for _, waits := range []part{
+			{"CutOffForLong", testRoomsCutOffForLong},
+			{"Death", testRoomsDeath},
+			{"DeathOfMany", testRoomsDeathOfMany},
+			{"Expiry", testRoomsExpiry},
+			{"Storm", testRoomsStorm},
+			{"Model", testRoomsModel},
+		} {
+			wg.Go(func() { run(t, waits) })
+		}
+		run(t,
 			part{"Join", testRoomsJoin},
 			part{"Rejoin", testRoomsRejoin},
 			part{"Leave", testRoomsLeave},
@@ -136,11 +139,9 @@ func Rooms(t *testing.T, b RoomsBackend) {
 			part{"Hole", testRoomsHole},
 			part{"CutOff", testRoomsCutOff},
 			part{"End", testRoomsEnd},
-			part{"Storm", testRoomsStorm},
-			part{"Model", testRoomsModel},
 		)
 	})
-	run(t, false, part{"Flush", testRoomsFlush})
+	run(t, part{"Flush", testRoomsFlush})
 }
 
 type roomsSuite struct {
