@@ -143,10 +143,13 @@ func TestRoomsGiveUp(t *testing.T) {
 	r.leave(s)
 	r.has(room, relay.NoHost)
 	// The lease is in doubt for as long as nothing else is known.
-	r.fleet.renewed = time.Now().Add(-r.fleet.times.life)
-	if !r.fleet.inDoubt() {
-		t.Error("a lease that was not renewed for so long is in doubt")
+	for ago, want := range map[time.Duration]bool{r.fleet.times.life / 2: false, r.fleet.times.life: true} {
+		r.fleet.renewed = time.Now().Add(-ago)
+		if doubt := r.fleet.inDoubt(); doubt != want {
+			t.Errorf("renewed %v ago: in doubt is %v, want %v", ago, doubt, want)
+		}
 	}
+	r.fleet.renewed = time.Now().Add(-r.fleet.times.life)
 	_, err = r.Join(ctx, room.ID, room.Secret, "y", 1, false)
 	is(t, "Join in doubt", err, relay.ErrUnavailable)
 	r.has(room, relay.NoHost)
