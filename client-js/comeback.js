@@ -3,7 +3,7 @@
  * close code, the relay's Retry-After and full jitter, and what cuts it short.
  */
 
-import { CloseCode } from './connection.js';
+import { CloseCode, systemClock } from './connection.js';
 
 /** @import {Clock, Connection, SocketLike} from './connection.js' */
 
@@ -74,11 +74,7 @@ export function withDefaults(options) {
     // Wrapped, since the browser's own refuse to be called as methods of something else.
     fetch: options.fetch === undefined ? (url, init) => fetch(url, init) : options.fetch,
     random: options.random ?? Math.random,
-    clock: options.clock ?? {
-      setTimeout: (run, ms) => setTimeout(run, ms),
-      clearTimeout: (timer) => clearTimeout(timer),
-      now: () => Date.now(),
-    },
+    clock: options.clock ?? systemClock,
     page: options.page === undefined ? /** @type {PageLike} */ (globalThis) : options.page,
   };
 }

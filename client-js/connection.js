@@ -21,6 +21,13 @@
  * @property {() => number} now  Milliseconds since the epoch.
  */
 
+/** The timers that everybody has. @type {Clock} */
+export const systemClock = {
+  setTimeout: (run, ms) => setTimeout(run, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+  now: () => Date.now(),
+};
+
 /** Close codes that decide what comes next. */
 export const CloseCode = Object.freeze({
   normal: 1000,

@@ -1,6 +1,7 @@
 /** The rooms of a relay, over HTTP: made, looked at, ended. */
 
 import { endpoint, retryAfter } from './comeback.js';
+import { systemClock } from './connection.js';
 import { RoomError, errorOf } from './roomerror.js';
 
 /** @import {Clock} from './connection.js' */
@@ -62,11 +63,7 @@ export class RoomsApi {
     this.#timeout = options.requestTimeout ?? 10_000;
     // Wrapped, since the browser's own refuse to be called as methods of something else.
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
-    this.#clock = options.clock ?? {
-      setTimeout: (run, ms) => setTimeout(run, ms),
-      clearTimeout: (timer) => clearTimeout(timer),
-      now: () => Date.now(),
-    };
+    this.#clock = options.clock ?? systemClock;
   }
 
   /**

@@ -119,7 +119,7 @@ export class Message {
       } else {
         const part = reader.delimited();
         if (kind instanceof Message) value[name].push(kind.decode(part));
-        else value[name] = kind === 'string' ? text(part) : part.slice();
+        else value[name] = kind === 'string' ? text(part) : new Uint8Array(part);
       }
     }
     return /** @type {T} */ (value);

@@ -26,8 +26,10 @@ const LONGEST_ID = 40;
 /**
  * Changes of a board: points of a stroke from the nth on, or the end of all that was
  * drawn in an age. What was meant for an age that has ended does nothing.
- * @typedef {{do: "draw", age: number, id: string, author: number, pen: number, from: number, points: number[]} | {do: "clear", age: number}} Change
+ * @typedef {Piece | {do: "clear", age: number}} Change
  */
+
+/** @typedef {{do: "draw", age: number, id: string, author: number, pen: number, from: number, points: number[]}} Piece */
 
 export class Drawing {
   /** How often the board was cleared. */
@@ -101,7 +103,7 @@ export function isChange(value) {
  * @returns {value is Stroke}
  */
 export function isStroke(value) {
-  return typeof value?.id === 'string' && value.id.length <= LONGEST_ID && isCount(value.author) && value.pen in PENS
+  return typeof value?.id === 'string' && value.id.length <= LONGEST_ID && isCount(value.author) && isCount(value.pen) && value.pen < PENS.length
     && Array.isArray(value.points) && value.points.length % 2 === 0 && value.points.length <= MOST_STROKE_POINTS * 2
     && value.points.every((/** @type {any} */ n, /** @type {number} */ i) => isCount(n) && n <= (i % 2 ? BOARD.height : BOARD.width));
 }
@@ -119,7 +121,7 @@ export function isCount(value) {
  * @param {Stroke} stroke
  * @param {number} age
  * @param {number} from
- * @returns {Change}
+ * @returns {Piece}
  */
 export function pieceOf({ id, author, pen, points }, age, from) {
   return { do: 'draw', age, id, author, pen, from, points: points.slice(from * 2, (from + PIECE_POINTS) * 2) };

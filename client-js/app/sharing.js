@@ -3,19 +3,22 @@
  * send it what they draw, it makes the changes in the order in which they come, and
  * tells everybody. Each client keeps the whole drawing, so that any can be the next
  * host; what one has drawn oneself one keeps besides, until it has come back, and
- * sends it again when the host was lost before it had passed it on.
+ * sends it again when the host was lost before it had passed it on. A client that
+ * becomes host before it has got the drawing asks the others for it.
  */
 
 import { Drawing, MOST_STROKE_POINTS, isChange, isCount, isStroke, pieceOf } from './drawing.js';
 
+/** @import {Clock} from '/connection.js' */
 /** @import {RoomClient} from '/relayroom.js' */
 /** @import {Change, Stroke} from './drawing.js' */
 
 /**
  * What clients say to each other, as JSON. `changes`: to the host, what one has
- * drawn; from the host, what counts. `drawing`: the whole, in parts, from the host.
- * `ask`: to the host, for the whole. `people`: from the host, somebody came or went.
- * @typedef {{say: "changes", changes: Change[]} | {say: "drawing", part: number, parts: number, age: number, strokes: Stroke[]} | {say: "ask", from: number} | {say: "people"}} Words
+ * drawn; from the host, what counts. `drawing`: the whole, in parts, from the host, or
+ * to one that has it not. `ask`: for the whole, to the host, or of a host. `people`:
+ * from the host, somebody came or went.
+ * @typedef {{say: "changes", changes: Change[]} | {say: "drawing", from: number, part: number, parts: number, age: number, strokes: Stroke[]} | {say: "ask", from: number} | {say: "people"}} Words
  */
 
 /** How often what has gathered is sent, in ms: less often than a relay takes messages. */
@@ -30,21 +33,24 @@ const MEMORY = 20_000;
 /** The most points in a message, and in a part of the drawing: well below what a relay takes. */
 const MOST_POINTS = 2_000;
 
-/** A stroke of this client that may have to be sent again. @typedef {{stroke: Stroke, age: number, sent: number, done: boolean, at: number}} Mine */
+/** A stroke of this client that may have to be sent again: `sent` are points that are on their way, or count. @typedef {{stroke: Stroke, age: number, sent: number, done: boolean, at: number}} Mine */
 
 export class Sharing {
   drawing = new Drawing();
-  /** Whether this client has the drawing as the host has it. */
+  /** Whether this client has the drawing as the host has it; of a host, whether it leads. */
   synced = false;
 
   // Fixed after construction.
   /** @type {RoomClient} */ #client;
   /** @type {() => void} */ #changed;
   /** @type {() => void} */ #people;
+  /** @type {Clock} */ #clock;
 
   /** Oldest first. @type {Mine[]} */ #mine = [];
   /** Of the host: what goes out at the next beat. @type {Change[]} */ #news = [];
-  /** The parts of the drawing that have come. @type {Stroke[][]} */ #parts = [];
+  /** Whether the drawing is that of the host before, until the next one tells it. */ #whole = false;
+  /** Whether the host is being changed. */ #migrating = false;
+  /** The parts of the drawing that have come, by who told them. @type {Map<number, Stroke[][]>} */ #parts = new Map();
   /** @type {any} */ #timer = null;
   /** When the last beat was. */ #beatAt = 0;
   /** When the host was last heard to do what this client waits for. */ #heardAt = 0;
@@ -54,20 +60,36 @@ export class Sharing {
    * @param {RoomClient} client
    * @param {() => void} changed  What is to be shown is different.
    * @param {() => void} people  Somebody came or went.
+   * @param {Clock} [clock]  Default the global timers.
    */
-  constructor(client, changed, people) {
+  constructor(client, changed, people, clock = {
+    setTimeout: (run, ms) => setTimeout(run, ms),
+    clearTimeout: (timer) => clearTimeout(timer),
+    now: () => Date.now(),
+  }) {
     this.#client = client;
     this.#changed = changed;
     this.#people = people;
-    client.addEventListener('connect', () => this.#lose());
-    client.addEventListener('migratebegin', () => this.#lose());
-    client.addEventListener('host', ({ detail: { host } }) => { if (host) this.#lead(); });
+    this.#clock = clock;
+    client.addEventListener('connect', () => {
+      this.#migrating = false;
+      this.#lose(false);
+    });
+    client.addEventListener('migratebegin', () => {
+      this.#migrating = true;
+      this.#lose(this.synced || this.#whole);
+    });
+    client.addEventListener('host', ({ detail: { host } }) => {
+      if (host && !this.#migrating) this.#lead(); // the first one of a room
+    });
     client.addEventListener('migratefinish', ({ detail: { host } }) => {
-      if (host) this.#tellDrawing((words) => client.broadcast(words));
+      this.#migrating = false;
+      if (host && this.#whole) this.#takeOver();
+      else if (host) this.#say({ say: 'ask', from: this.#me });
       people();
     });
     client.addEventListener('clientconnect', ({ detail: { id } }) => {
-      if (id !== client.clientId) this.#tellDrawing((words) => client.sendTo(id, words));
+      if (id !== client.clientId && this.synced) this.#tellDrawing((words) => client.sendTo(id, words));
       this.#say({ say: 'people' });
       people();
     });
@@ -77,18 +99,18 @@ export class Sharing {
     });
     client.addEventListener('message', ({ detail: { type, data } }) => this.#hear(type, read(data)));
     client.addEventListener('error', ({ detail: { code } }) => {
-      if (code === 'GAP') this.#lose();
+      if (code === 'GAP' && !client.isHost) this.#lose(false);
     });
   }
 
   /** Begins anew, with an empty board or one that was kept. @param {{age: number, strokes: Stroke[]}} [kept] */
   reset({ age, strokes } = { age: 0, strokes: [] }) {
     this.drawing.replace(isCount(age) ? age : 0, Array.isArray(strokes) ? strokes.filter(isStroke) : []);
-    this.synced = false;
+    this.synced = this.#whole = this.#migrating = false;
     this.#mine = [];
     this.#news = [];
-    this.#parts = [];
-    clearTimeout(this.#timer);
+    this.#parts.clear();
+    this.#clock.clearTimeout(this.#timer);
     this.#timer = null;
     this.#changed();
   }
@@ -102,7 +124,16 @@ export class Sharing {
 
   /** Whether this client has been waiting for the host for longer than that should take. */
   get stuck() {
-    return !this.#client.isHost && (this.pending.length > 0 || !this.synced) && Date.now() - this.#heardAt > PATIENCE / 2;
+    return !this.#client.isHost && this.#waits && this.#clock.now() - this.#heardAt > PATIENCE / 2;
+  }
+
+  /** Whether there is anything that only the host can do for this client. */
+  get #waits() {
+    return !this.synced || this.pending.length > 0;
+  }
+
+  get #me() {
+    return this.#client.clientId ?? 0;
   }
 
   /**
@@ -112,11 +143,11 @@ export class Sharing {
    * @returns {Stroke} to which points may be added by `draw`.
    */
   begin(pen, points) {
-    const author = this.#client.clientId ?? 0;
+    const author = this.#me;
     // Unique also to a page that comes back with this id.
-    const id = `${author}.${Date.now().toString(36)}.${this.#count++}`;
+    const id = `${author}.${this.#clock.now().toString(36)}.${this.#count++}`;
     const stroke = { id, author, pen, points: [] };
-    this.#mine.push({ stroke, age: this.drawing.age, sent: 0, done: false, at: Date.now() });
+    this.#mine.push({ stroke, age: this.drawing.age, sent: 0, done: false, at: this.#clock.now() });
     this.draw(stroke, points);
     return stroke;
   }
@@ -128,9 +159,9 @@ export class Sharing {
    * @returns {boolean} false when it has as many points as there may be.
    */
   draw(stroke, points) {
-    if (this.pending.length === 0) this.#heardAt = Date.now();
+    if (this.pending.length === 0) this.#heardAt = this.#clock.now();
     stroke.points.push(...points.slice(0, MOST_STROKE_POINTS * 2 - stroke.points.length));
-    if (this.#client.isHost) this.#lead();
+    if (this.#client.isHost && this.synced) this.#takeMine();
     this.#beatSoon();
     this.#changed();
     return stroke.points.length < MOST_STROKE_POINTS * 2;
@@ -146,25 +177,38 @@ export class Sharing {
     this.#take({ do: 'clear', age: this.drawing.age });
   }
 
-  /** The drawing is not known any more as the host has it. */
-  #lose() {
-    this.synced = this.#client.isHost;
-    this.#parts = [];
-    this.#heardAt = Date.now();
+  /**
+   * The drawing is not known any more as the host has it.
+   * @param {boolean} whole  Whether it is still as the host before has left it.
+   */
+  #lose(whole) {
+    this.synced = false;
+    this.#whole = whole;
+    this.#parts.clear();
+    this.#heardAt = this.#clock.now();
     this.#beatSoon();
     this.#changed();
   }
 
-  /** As host: what this client has drawn counts as it is. */
+  /** As the next host: what counts is the drawing that this client has. */
+  #takeOver() {
+    this.#lead();
+    this.#tellDrawing((text) => this.#client.broadcast(text));
+  }
+
+  /** As host, from now on: what this client has drawn counts, as far as it does not yet. */
   #lead() {
-    this.synced = true;
-    for (const { stroke, age } of this.#mine) {
-      for (let from = this.drawing.has(stroke.id); from * 2 < stroke.points.length;) {
-        if (!this.#take(pieceOf(stroke, age, from))) break;
-        from = this.drawing.has(stroke.id);
-      }
-    }
+    this.synced = this.#whole = true;
+    for (const mine of this.#mine) mine.sent = this.drawing.has(mine.stroke.id);
+    this.#takeMine();
     this.#changed();
+  }
+
+  /** As host: what this client has drawn counts. */
+  #takeMine() {
+    for (const mine of this.#mine) {
+      for (const piece of piecesOf(mine)) this.#take(piece);
+    }
   }
 
   /**
@@ -185,39 +229,49 @@ export class Sharing {
    * @param {any} words
    */
   #hear(type, words) {
-    if (type === 'host') {
+    if (type === 'host' && this.synced) {
       if (words?.say === 'ask' && isCount(words.from)) this.#tellDrawing((text) => this.#client.sendTo(words.from, text));
       else for (const change of changesOf(words)) if (change.do === 'draw') this.#take(change);
+    } else if (type === 'host') {
+      if (words?.say === 'drawing' && this.#hearDrawing(words)) this.#takeOver();
+    } else if (words?.say === 'ask') {
+      if (this.#whole) this.#tellDrawing((text) => this.#client.sendToHost(text));
     } else if (words?.say === 'people') {
       this.#people();
     } else if (words?.say === 'drawing') {
       this.#hearDrawing(words);
     } else if (this.synced) {
       for (const change of changesOf(words)) {
-        if (this.drawing.make(change)) this.#heardAt = Date.now();
+        if (this.drawing.make(change)) this.#heardAt = this.#clock.now();
       }
       this.#forgetMine();
       this.#changed();
     }
   }
 
-  /** @param {any} words */
-  #hearDrawing({ part, parts, age, strokes }) {
-    if (!isCount(age) || !Array.isArray(strokes)) return;
+  /**
+   * Takes a part of the drawing.
+   * @param {any} words
+   * @returns {boolean} whether it was the last one.
+   */
+  #hearDrawing({ from, part, parts, age, strokes }) {
+    if (!isCount(age) || !Array.isArray(strokes)) return false;
     // A drawing that begins anew replaces one of which parts are missing.
-    if (part === 0) this.#parts = [];
-    if (part !== this.#parts.length) return;
-    this.#parts.push(strokes.filter(isStroke));
-    if (this.#parts.length < parts) return;
-    this.drawing.replace(age, this.#parts.flat());
-    this.#parts = [];
-    this.synced = true;
-    this.#heardAt = Date.now();
+    const before = part === 0 ? [] : this.#parts.get(from);
+    if (!before || before.length !== part) return false;
+    const all = [...before, strokes.filter(isStroke)];
+    this.#parts.set(from, all);
+    if (all.length < parts) return false;
+    this.drawing.replace(age, all.flat());
+    this.#parts.clear();
+    this.synced = this.#whole = true;
+    this.#heardAt = this.#clock.now();
     // What the host has not got by now it has never got, or is still on its way; either does no harm.
     for (const mine of this.#mine) mine.sent = this.drawing.has(mine.stroke.id);
     this.#forgetMine();
     this.#beatSoon();
     this.#changed();
+    return true;
   }
 
   /** Tells the whole drawing. @param {(text: string) => void} send */
@@ -236,7 +290,7 @@ export class Sharing {
       parts[parts.length - 1].push(stroke);
     }
     try {
-      for (const [part, some] of parts.entries()) send(write({ say: 'drawing', part, parts: parts.length, age, strokes: some }));
+      for (const [part, some] of parts.entries()) send(write({ say: 'drawing', from: this.#me, part, parts: parts.length, age, strokes: some }));
     } catch {
       // Not host any more, or away: the next host tells it.
     }
@@ -244,52 +298,48 @@ export class Sharing {
 
   /** What has come back need not be kept; but for what a host has said last. */
   #forgetMine() {
-    const old = Date.now() - MEMORY;
+    const old = this.#clock.now() - MEMORY;
     this.#mine = this.#mine.filter(({ stroke, age, done, at }) => age === this.drawing.age
       && (!done || this.drawing.has(stroke.id) * 2 < stroke.points.length || this.#client.isHost && at > old));
   }
 
   /** Has a beat, unless one is due: at once if the last one is long enough ago, since timers of pages that nobody looks at are slow. */
   #beatSoon() {
-    if (Date.now() - this.#beatAt >= BEAT) this.#beat();
-    else this.#timer ??= setTimeout(() => this.#beat(), BEAT);
+    if (this.#clock.now() - this.#beatAt >= BEAT) this.#beat();
+    else this.#timer ??= this.#clock.setTimeout(() => this.#beat(), BEAT);
   }
 
   /** Sends what has gathered. */
   #beat() {
-    clearTimeout(this.#timer);
+    this.#clock.clearTimeout(this.#timer);
     this.#timer = null;
-    this.#beatAt = Date.now();
+    this.#beatAt = this.#clock.now();
     if (this.#client.state !== 'open') return; // the next connection brings the drawing, and goes on
+    if (this.#client.isHost && !this.synced) {
+      // Nobody else has it either: then what this client has is the best that there is.
+      if (!this.#migrating && this.#clock.now() - this.#heardAt > PATIENCE) this.#takeOver();
+      else this.#beatSoon();
+      return;
+    }
     if (this.#client.isHost) {
       for (const changes of portions(this.#news.splice(0))) this.#say({ say: 'changes', changes });
       this.#forgetMine();
       return;
     }
     this.#news = [];
-    const waits = !this.synced || this.pending.length > 0;
-    if (waits && Date.now() - this.#heardAt > PATIENCE) this.#askAgain();
+    if (this.#waits && this.#clock.now() - this.#heardAt > PATIENCE) this.#askAgain();
     if (this.synced) {
-      /** @type {Change[]} */
-      const changes = [];
-      for (const mine of this.#mine) {
-        if (mine.age !== this.drawing.age) continue;
-        while (mine.sent * 2 < mine.stroke.points.length) {
-          const piece = pieceOf(mine.stroke, mine.age, mine.sent);
-          changes.push(piece);
-          if (piece.do === 'draw') mine.sent += piece.points.length / 2;
-        }
-      }
+      const changes = this.#mine.filter(({ age }) => age === this.drawing.age).flatMap(piecesOf);
       for (const some of portions(changes)) this.#say({ say: 'changes', changes: some });
     }
-    if (!this.synced || this.pending.length > 0) this.#beatSoon();
+    if (this.#waits) this.#beatSoon();
   }
 
   /** The host is silent: it may not have heard. */
   #askAgain() {
-    this.#heardAt = Date.now();
+    this.#heardAt = this.#clock.now();
     for (const mine of this.#mine) mine.sent = this.drawing.has(mine.stroke.id);
-    if (!this.synced) this.#say({ say: 'ask', from: this.#client.clientId ?? 0 });
+    if (!this.synced) this.#say({ say: 'ask', from: this.#me });
   }
 
   /** Says something, to the host or as host; without a connection, nothing. @param {Words} words */
@@ -301,6 +351,20 @@ export class Sharing {
       // Away: what counts is kept, and sent by the next connection.
     }
   }
+}
+
+/**
+ * What is to be sent of a stroke, in pieces; it counts as sent.
+ * @param {Mine} mine
+ */
+function piecesOf(mine) {
+  const pieces = [];
+  while (mine.sent * 2 < mine.stroke.points.length) {
+    const piece = pieceOf(mine.stroke, mine.age, mine.sent);
+    pieces.push(piece);
+    mine.sent += piece.points.length / 2;
+  }
+  return pieces;
 }
 
 /** @param {Words} words */

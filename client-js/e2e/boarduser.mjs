@@ -29,6 +29,12 @@ export class BoardUser extends User {
     await this.page.waitForSelector('#board-host[data-host="me"]');
   }
 
+  /** When this page became host the last time, in ms since the epoch. */
+  async hostSince() {
+    const line = this.page.locator('#happened li', { hasText: 'You are the host' }).first();
+    return Date.parse(await line.locator('time').getAttribute('datetime'));
+  }
+
   /** Waits until somebody else is host, by name. */
   async follows(name) {
     await this.page.waitForFunction((wanted) => document.querySelector('#board-host').textContent === `Host: ${wanted}`, name);

@@ -102,6 +102,10 @@ test('what was read does not change with the bytes that it was read from', () =>
   const { data } = Payload.decode(frame);
   frame.fill(0);
   assert.equal(hex(data), '01 02');
+  const buffer = Buffer.from(Payload.encode({ flag: 0, data: bytes('03') })); // its slice would be no copy
+  const inside = Payload.decode(buffer).data;
+  buffer.fill(0);
+  assert.equal(hex(inside), '03');
 });
 
 test('whatever bytes there are, they are a message or a WireError', () => {
