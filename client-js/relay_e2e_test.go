@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,10 +19,10 @@ import (
 	"parley/pkg/relaytest"
 )
 
-// How long a browser may take for the whole test, and a node to listen.
+// How long a script may take for the whole test, and a node to listen.
 const (
-	browserTimeout = 5 * time.Minute
-	listenTimeout  = 30 * time.Second
+	scriptTimeout = 5 * time.Minute
+	listenTimeout = 30 * time.Second
 )
 
 // relayNode is a node in a process of its own.
@@ -47,10 +48,10 @@ func buildNode(t *testing.T) string {
 }
 
 // startProcess runs a node until the test ends, and returns when it listens.
-func startProcess(t *testing.T, program, name, redis string) *relayNode {
+func startProcess(t *testing.T, program, name, redis string, more ...string) *relayNode {
 	t.Helper()
 	n := &relayNode{done: make(chan struct{})}
-	n.cmd = exec.Command(program, "--listen=127.0.0.1:0", "--internal-addr=off", "--node-name="+name, "--redis-url="+redis)
+	n.cmd = exec.Command(program, append(more, "--listen=127.0.0.1:0", "--internal-addr=off", "--node-name="+name, "--redis-url="+redis)...)
 	stderr, err := n.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +100,15 @@ func (n *relayNode) kill() {
 	_ = n.cmd.Wait() // it was killed
 }
 
+// drain has the process end by itself, by SIGTERM, and returns when it has.
+func (n *relayNode) drain(t *testing.T) {
+	t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	<-n.done
+}
+
 // ready waits until a node takes clients.
 func (n *relayNode) ready(t *testing.T) {
 	t.Helper()
@@ -112,12 +122,51 @@ func (n *relayNode) ready(t *testing.T) {
 	})
 }
 
-// The board of the sample app in Chromium: three pages on two processes, behind nginx
-// and on one Redis. The host's process is killed, and the others go on drawing.
-func TestBoard(t *testing.T) {
+// runScript runs one of the end-to-end tests, with the first page or client at one
+// address and the others at another. What it prints on a line of its own has the
+// function of that name called, and is told when that has returned.
+func runScript(t *testing.T, script, addrA, addrB string, on map[string]func()) {
+	t.Helper()
 	if _, err := os.Stat("node_modules/playwright-core"); err != nil {
 		t.Fatal("client-js has not been set up: run make setup (npm ci in client-js)")
 	}
+	args := []string{"e2e/" + script, "--url", "http://" + addrA, "--url2", "http://" + addrB}
+	if dir := os.Getenv("PARLEY_SHOTS"); dir != "" {
+		args = append(args, "--shots", dir)
+	}
+	node := exec.CommandContext(t.Context(), "node", args...)
+	stdin, err := node.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	node.Stderr = &stderr
+	if err := node.Start(); err != nil {
+		t.Fatalf("node: %v (apt-get install nodejs)", err)
+	}
+	limit := time.AfterFunc(scriptTimeout, func() { _ = node.Process.Kill() })
+	defer limit.Stop()
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		t.Log(lines.Text())
+		if f := on[lines.Text()]; f != nil {
+			f()
+			if _, err := io.WriteString(stdin, "KILLED\n"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := node.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+}
+
+// The board of the sample app in Chromium: three pages on two processes, behind nginx
+// and on one Redis. The host's process is killed, and the others go on drawing.
+func TestBoard(t *testing.T) {
 	redis, program := relaytest.StartRedis(t), buildNode(t)
 	a := startProcess(t, program, "node-a", redis.URL())
 	b := startProcess(t, program, "node-b", redis.URL())
@@ -126,37 +175,18 @@ func TestBoard(t *testing.T) {
 	// The first page comes through nginx, which has node a first, and node b when that
 	// one has died; the others are on node b.
 	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
+	runScript(t, "board.e2e.mjs", balancer, b.addr, map[string]func(){"READY-FOR-KILL": a.kill})
+}
 
-	args := []string{"e2e/board.e2e.mjs", "--url", "http://" + balancer, "--url2", "http://" + b.addr}
-	if dir := os.Getenv("PARLEY_SHOTS"); dir != "" {
-		args = append(args, "--shots", dir)
-	}
-	browser := exec.CommandContext(t.Context(), "node", args...)
-	stdin, err := browser.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := browser.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	browser.Stderr = &stderr
-	if err := browser.Start(); err != nil {
-		t.Fatalf("node: %v (apt-get install nodejs)", err)
-	}
-	limit := time.AfterFunc(browserTimeout, func() { _ = browser.Process.Kill() })
-	defer limit.Stop()
-	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		t.Log(lines.Text())
-		if lines.Text() == "READY-FOR-KILL" {
-			a.kill()
-			if _, err := io.WriteString(stdin, "KILLED\n"); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	if err := browser.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, stderr.String())
-	}
+// RoomClient on two processes: what it says and hears, a node that drains under it, and
+// the end of its room.
+func TestRoomClient(t *testing.T) {
+	redis, program := relaytest.StartRedis(t), buildNode(t)
+	drains := []string{"--drain-delay=100ms", "--drain-window=500ms"}
+	a := startProcess(t, program, "node-a", redis.URL(), drains...)
+	b := startProcess(t, program, "node-b", redis.URL(), drains...)
+	a.ready(t)
+	b.ready(t)
+	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
+	runScript(t, "relayroom.e2e.mjs", balancer, b.addr, map[string]func(){"READY-FOR-DRAIN": func() { a.drain(t) }})
 }
