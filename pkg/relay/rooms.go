@@ -16,8 +16,13 @@ func RoomTopic(id int32) Topic {
 	return Topic(strconv.AppendInt([]byte(RoomTopics), int64(id), 10))
 }
 
-// NoHost is the host of a room in which nobody is connected. Ids of clients start at 0.
+// NoHost is the host of a room in which nobody is connected, or whose host is on the
+// move. Ids of clients start at 0.
 const NoHost int32 = -1
+
+// MaxRoomClients bounds the MaxClients of a room. Each transition is one step of Redis,
+// which does nothing else meanwhile, and some look at all clients of the room.
+const MaxRoomClients = 10_000
 
 var (
 	// ErrNoRoom means that no room has this id, or that its secret is another.
@@ -63,7 +68,8 @@ func Committed(maxClients int32) int64 { return (int64(maxClients) + 4) / 5 * 5 
 // wrap ErrUnavailable when Redis has not confirmed it, and then it may have happened
 // all the same.
 type Rooms interface {
-	// Create makes a room for 1 or more clients, with nobody in it. ErrRoomsFull.
+	// Create makes a room for 1 to MaxRoomClients clients, with nobody in it.
+	// ErrRoomsFull. A room that was made but not confirmed is closed again.
 	Create(ctx context.Context, maxClients int32) (Room, error)
 	// Room returns a room; ErrNoRoom.
 	Room(ctx context.Context, id int32) (Room, error)
@@ -99,7 +105,8 @@ type Seats interface {
 	// from now on. The first one becomes host. With all set the event lists everybody.
 	// ErrNoRoom (also of a wrong secret), ErrRoomFull.
 	Join(ctx context.Context, room, secret int32, name string, clientSecret int32, all bool) (Seat, error)
-	// Rejoin seats a client of the room that is not connected now. ErrNoRoom,
+	// Rejoin seats a client of the room that is not connected now, or whose node does not
+	// hear Redis any more: its former seat is given up in the same step. ErrNoRoom,
 	// ErrRoomFull, ErrNoClient (also of a wrong secret), ErrConnected.
 	Rejoin(ctx context.Context, room, secret int32, name string, client, clientSecret int32, all bool) (Seat, error)
 	// Leave gives a seat up, as soon as Redis answers. It returns at once. If the
@@ -109,9 +116,14 @@ type Seats interface {
 	// ErrNoRoom, ErrNoSeat, ErrNotHost, ErrNoClient (of the target, also when it is
 	// the host itself).
 	Kick(ctx context.Context, host Seat, target int32) error
-	// Grant has the room's host, who must have the seat, make another client host.
-	// Errors are those of Kick.
+	// Grant has the room's host, who must have the seat, be host no more, so that another
+	// client can be. Nobody is until Assign, which is to be called when the host has been
+	// told. Errors are those of Kick.
 	Grant(ctx context.Context, host Seat, target int32) error
+	// Assign makes the client host to which the seat has granted it, or, if that has gone,
+	// the one with the lowest id. So does the end of the seat. Nothing happens when the
+	// room has a host. ErrNoRoom, ErrNoSeat.
+	Assign(ctx context.Context, s Seat) error
 	// Connected returns the ids of the clients that are connected, in ascending order,
 	// and which one is host. ErrNoRoom.
 	Connected(ctx context.Context, room int32) (clients []int32, host int32, err error)
@@ -128,7 +140,8 @@ const (
 	RoomJoined  RoomEventKind = 'j' // Client, who has the seat Name, is connected; Join and Rejoin
 	RoomLeft    RoomEventKind = 'l' // Gone have left, or were reaped
 	RoomKicked  RoomEventKind = 'k' // Client was kicked, by who was host and still is
-	RoomGranted RoomEventKind = 'g' // the host has made another client host
+	RoomMoving  RoomEventKind = 'm' // Client, who was host, makes another one host: nobody is for a moment
+	RoomGranted RoomEventKind = 'g' // then there is a host again
 	RoomTold    RoomEventKind = 't' // nothing; All are connected
 	RoomClosed  RoomEventKind = 'c' // the room is no more
 )
@@ -137,12 +150,14 @@ const (
 // sender.
 type RoomEvent struct {
 	Kind RoomEventKind
-	// Host is who is host after the event, or NoHost, and Fence the number of that
+	// Host is who is host after the event, or NoHost (nobody is connected, or the host is
+	// on the move: it was granted, and is assigned next), and Fence the number of that
 	// hosting: it rises whenever the host changes. What a host says bears its fence, and
 	// is not from a host when it comes in its topic where that is not the current one.
 	Host  int32
 	Fence int64
-	// Client is who has joined, was kicked, or was host before a grant; else -1.
+	// Client is who has joined, was kicked, or was host before a grant; else -1. An event
+	// in which somebody leaves may end a grant, too.
 	Client int32
 	Name   string  // of the seat of who has joined
 	Gone   []int32 // who left, in ascending order
@@ -212,7 +227,7 @@ func RoomEventOf(m *Message) (e RoomEvent, ok bool) {
 		return int(n)
 	}
 	kind := next()
-	if len(kind) != 1 || !strings.Contains("jlkgtc", kind) {
+	if len(kind) != 1 || !strings.Contains("jlkmgtc", kind) {
 		return RoomEvent{}, false
 	}
 	e.Kind = RoomEventKind(kind[0])

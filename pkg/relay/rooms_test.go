@@ -13,6 +13,8 @@ func TestRoomEvents(t *testing.T) {
 			All: []relay.Seat{{Room: 7, Client: 0, Name: "seat-1"}, {Room: 7, Client: 12, Name: "b"}}},
 		{Kind: relay.RoomLeft, Host: relay.NoHost, Fence: 3, Client: -1, Gone: []int32{1, 2, 2147483647}},
 		{Kind: relay.RoomKicked, Host: 4, Fence: 9007199254740991, Client: 5},
+		{Kind: relay.RoomMoving, Host: relay.NoHost, Fence: 4, Client: 1},
+		{Kind: relay.RoomGranted, Host: 2, Fence: 5, Client: 1},
 		{Kind: relay.RoomTold, Host: relay.NoHost, Client: -1, Full: true},
 		{Kind: relay.RoomClosed, Host: relay.NoHost, Client: -1, Gone: []int32{3}},
 	} {
