@@ -202,6 +202,10 @@ async function nonsense() {
   await page.route('**/v1/api/**', (route) => route.fulfill({ status: 404, contentType: 'text/plain', body: 'NOT_A_RELAY' }));
   await page.click('#board-make');
   await problem('has no rooms');
+  await page.routeWebSocket('**/v1/websocket', (routed) => routed.close({ code: 1011 }));
+  await page.goto('about:blank');
+  await page.goto(`${url2}/#board=1.1`);
+  await problem('has no rooms');
   await page.unroute('**/v1/api/**');
   const answer = (code, message) => page.route('**/v1/api/**', (route) => route.fulfill({ status: code, json: { code, message } }), { times: 1 });
   await answer(503, 'not now');
@@ -215,13 +219,17 @@ async function nonsense() {
   await problem('its token');
   let token = '';
   await page.route('**/v1/api/**', (route) => {
-    token = route.request().headers().authorization;
+    if (route.request().method() === 'POST') token = route.request().headers().authorization;
     return route.continue();
   });
   await page.fill('#board-token', 'let me');
-  await user.make();
+  await page.click('#board-make');
+  // Nothing comes of it here: the socket is still refused.
+  await page.waitForSelector('#board-trouble', { state: 'visible' });
   assert.equal(token, 'Bearer let me');
+  await user.shot(shots, 'board-trouble-light');
   await page.click('#board-leave');
+  await page.waitForSelector('#board-out', { state: 'visible' });
 }
 
 /** a is host, and loses its node, while all draw. */

@@ -62,7 +62,7 @@ func TestRoomsCutOffInTime(t *testing.T) {
 func TestRoomsWithoutRedis(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedisWith(t, redisproc.Options{Dir: t.TempDir(), AppendOnly: true, Args: []string{"--appendfsync", "always"}})
-	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, patient)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, lasting)
 	a, b := n[0], n[1]
 	room, seats := seated(t, a, b)
 	gone, err := a.Join(t.Context(), room.ID, room.Secret, "gone", 7, false)
@@ -132,7 +132,7 @@ func TestRoomsWithoutRedis(t *testing.T) {
 func TestRoomsRestart(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, lasting)
 	room, seats := seated(t, n...)
 	r.Restart(t)
 	for i := range n {
@@ -152,7 +152,8 @@ func TestRoomsRestart(t *testing.T) {
 func TestRoomsEndWithoutRedis(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	o := redisbus.Options{URL: r.URL()}
+	n := []*relaytest.RoomsNode{roomsNode(t, o, mortal, plenty), roomsNode(t, o, lasting, plenty)}
 	room, _ := seated(t, n...)
 	r.Stop(t)
 	began := time.Now()
@@ -175,7 +176,7 @@ func TestRoomsEndWithoutRedis(t *testing.T) {
 func TestRoomsStoppedForLong(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, mortal)
 	room, _ := seated(t, n...)
 	r.Stop(t)
 	relaytest.Eventually(t, "both have given up their seats", func() bool { return n[0].AllLost() > 0 && n[1].AllLost() > 0 })
@@ -191,7 +192,7 @@ func TestRoomsStoppedForLong(t *testing.T) {
 func TestRoomsStalls(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, patient)
+	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, lasting)
 	storm := relaytest.StartRoomStorm(t, 3, n...)
 	for range 3 {
 		storm.Await(300)
@@ -214,7 +215,7 @@ func TestRoomsStalls(t *testing.T) {
 func TestRoomsConnectionsCut(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, patient)
+	n := roomsFleet(t, 3, redisbus.Options{URL: r.URL()}, lasting)
 	storm := relaytest.StartRoomStorm(t, 3, n...)
 	c := admin(t, r)
 	for i := range 40 {
@@ -242,7 +243,7 @@ func TestRoomsConnectionsCut(t *testing.T) {
 func TestRoomsScriptsForgotten(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, lasting)
 	room, seats := seated(t, n...)
 	var created relay.Room
 	for _, do := range []func() error{
@@ -285,7 +286,7 @@ func TestRoomsScriptsForgotten(t *testing.T) {
 func TestRoomsWithoutMemory(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, patient)
+	n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, lasting)
 	storm := relaytest.StartRoomStorm(t, 3, n...)
 	c := admin(t, r)
 	for range 8 {
@@ -307,8 +308,8 @@ func TestRoomsWithoutMemory(t *testing.T) {
 func TestRoomsTooFewReplicas(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	a := roomsNode(t, redisbus.Options{URL: r.URL()}, patient, plenty)
-	b := roomsNode(t, optionsWaiting(r.URL(), 1), patient, plenty)
+	a := roomsNode(t, redisbus.Options{URL: r.URL()}, lasting, plenty)
+	b := roomsNode(t, optionsWaiting(r.URL(), 1), lasting, plenty)
 	room, _ := seated(t, a)
 	name := "not-replicated"
 	if _, err := b.Join(t.Context(), room.ID, room.Secret, name, 1, false); !errors.Is(err, relay.ErrUnavailable) {
@@ -357,7 +358,7 @@ func TestRoomsWithoutClaims(t *testing.T) {
 func TestRoomsLeaveNothing(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	lasting := func() (all []string) {
+	permanent := func() (all []string) {
 		t.Helper()
 		keys, err := r.Client().Keys(t.Context(), "*").Result()
 		if err != nil {
@@ -372,7 +373,7 @@ func TestRoomsLeaveNothing(t *testing.T) {
 		return all
 	}
 	ended := func(clients bool) []string {
-		n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, roomsTimes)
+		n := roomsFleet(t, 2, redisbus.Options{URL: r.URL()}, lasting)
 		first, _ := seated(t, n...)
 		if err := n[0].Close(t.Context(), first.ID); err != nil {
 			t.Fatal(err)
@@ -394,7 +395,7 @@ func TestRoomsLeaveNothing(t *testing.T) {
 		}
 		n[0].End()
 		n[1].End()
-		return lasting()
+		return permanent()
 	}
 	if before, after := ended(false), ended(true); !slices.Equal(before, after) {
 		t.Errorf("left behind are %s; %s after one room with two clients", strings.Join(after, ", "), strings.Join(before, ", "))
@@ -407,7 +408,7 @@ func TestRoomsFailover(t *testing.T) {
 	s := startSentinel(t)
 	o := optionsWaiting(s.URL(), 2)
 	o.WaitTimeout = time.Second
-	n := roomsFleet(t, 2, o, patient)
+	n := roomsFleet(t, 2, o, lasting)
 	storm := relaytest.StartRoomStorm(t, 3, n...)
 	storm.Await(300)
 	old, err := s.KillMaster(t.Context())
@@ -428,7 +429,7 @@ func TestRoomsFailover(t *testing.T) {
 func TestRoomsLossyFailover(t *testing.T) {
 	relaytest.NoLeaks(t)
 	s := startSentinel(t)
-	n := roomsFleet(t, 2, redisbus.Options{URL: s.URL()}, patient)
+	n := roomsFleet(t, 2, redisbus.Options{URL: s.URL()}, lasting)
 	storm := relaytest.StartRoomStorm(t, 3, n...)
 	storm.Lossy()
 	storm.Await(300)
@@ -445,7 +446,7 @@ func TestRoomsLossyFailover(t *testing.T) {
 func TestRoomsReshard(t *testing.T) {
 	relaytest.NoLeaks(t)
 	c := startCluster(t, redisproc.ClusterOptions{Masters: 3, Replicas: -1})
-	n := roomsFleet(t, 3, redisbus.Options{URL: c.URL()}, roomsTimes)
+	n := roomsFleet(t, 3, redisbus.Options{URL: c.URL()}, lasting)
 	storm := relaytest.StartRoomStorm(t, 3, n...)
 	slot := redisbus.TopicSlot(relay.RoomTopic(1))
 	if other := redisbus.TopicSlot(relay.RoomTopic(2147483647)); other != slot {

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// roomsBatch is the most scripts in one pipeline.
-	roomsBatch = 64
+	// roomsBatch is the most scripts in one pipeline: the embedded Redis compiles each of
+	// them anew, and its answers have to come in time.
+	roomsBatch = 32
 	// roomsGoodbye is how long a node that ends tries to give its seats up.
 	roomsGoodbye = 2 * time.Second
 	// roomsAgainMin and roomsAgainMax bound the pause after Redis has failed.

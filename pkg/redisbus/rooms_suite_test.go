@@ -18,27 +18,38 @@ import (
 	"parley/pkg/relaytest"
 )
 
-// roomsTimes are times of leases with which a node that is cut off has told of its
-// losses before the others have looked for it twice: as with those of a fleet.
-func roomsTimes(o redisbus.FleetOptions) redisbus.FleetOptions {
+// mortal are times of leases with which a node that is cut off is soon taken for dead,
+// and tells of its losses before the others have looked for it twice: as with those of
+// a fleet. With lasting ones nobody is taken for dead.
+func mortal(o redisbus.FleetOptions) redisbus.FleetOptions {
 	const ms = time.Millisecond
-	return o.WithTimes(1200*ms, 100*ms, 600*ms, 2000*ms, 1000*ms)
+	return o.WithTimes(2500*ms, 100*ms, 600*ms, 2000*ms, 1000*ms)
 }
 
-// roomsTimesEmbedded are such times where keys expire to the second.
-func roomsTimesEmbedded(o redisbus.FleetOptions) redisbus.FleetOptions {
+func lasting(o redisbus.FleetOptions) redisbus.FleetOptions {
 	const ms = time.Millisecond
-	return o.WithTimes(2000*ms, 100*ms, 1700*ms, 3000*ms, 1000*ms)
+	return o.WithTimes(time.Minute, 100*ms, 600*ms, 2000*ms, 1000*ms)
+}
+
+// mortalEmbedded and lastingEmbedded are such times where keys expire to the second.
+func mortalEmbedded(o redisbus.FleetOptions) redisbus.FleetOptions {
+	const ms = time.Millisecond
+	return o.WithTimes(3000*ms, 100*ms, 1700*ms, 3000*ms, 1000*ms)
+}
+
+func lastingEmbedded(o redisbus.FleetOptions) redisbus.FleetOptions {
+	const ms = time.Millisecond
+	return o.WithTimes(time.Minute, 100*ms, 1700*ms, 3000*ms, 1000*ms)
 }
 
 // roomsNode runs a node: its bus, its lease and its rooms.
-func roomsNode(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest.RoomLimits) *relaytest.RoomsNode {
+func roomsNode(tb testing.TB, o redisbus.Options, times rosterTimes, s relaytest.RoomsSettings) *relaytest.RoomsNode {
 	tb.Helper()
 	w := &wire{conns: map[net.Conn]struct{}{}}
 	o.Keeps = func(t relay.Topic) bool { return strings.HasPrefix(string(t), relay.RoomTopics) }
 	b := openWith(tb, o.WithDial(w.dial))
 	f := openFleet(tb, times(fleetOptions(tb, b.Node(), b.FleetClient, noFault)))
-	r := redisbus.NewRooms(b, f, redisbus.RoomsOptions{Max: l.Max, TTL: l.TTL, Retention: relaytest.RoomRetention,
+	r := redisbus.NewRooms(b, f, redisbus.RoomsOptions{Max: s.Max, TTL: s.TTL, Retention: relaytest.RoomRetention,
 		Log: slog.New(slog.NewTextHandler(tb.Output(), nil)).With("node", b.Node())})
 	losses := relaytest.NewRoomLosses()
 	r.OnLost(losses.LoseAll)
@@ -75,8 +86,8 @@ func roomsNode(tb testing.TB, o redisbus.Options, times rosterTimes, l relaytest
 		Die: die, End: func() { end(true) }, Cut: w.cut}
 }
 
-// plenty are limits that nothing comes near.
-var plenty = relaytest.RoomLimits{Max: relaytest.Unbounded, TTL: time.Hour}
+// plenty are settings with limits that nothing comes near.
+var plenty = relaytest.RoomsSettings{Max: relaytest.Unbounded, TTL: time.Hour}
 
 // roomsFleet runs some nodes.
 func roomsFleet(t *testing.T, n int, o redisbus.Options, times rosterTimes) (all []*relaytest.RoomsNode) {
@@ -130,9 +141,14 @@ func connected(t *testing.T, n *relaytest.RoomsNode, room, host int32, want ...i
 func asIs(o redisbus.FleetOptions) redisbus.FleetOptions { return o }
 
 // rooms runs the suite.
-func rooms(t *testing.T, o redisbus.Options, times rosterTimes, rounds int, flush func(tb testing.TB)) {
+func rooms(t *testing.T, o redisbus.Options, mortal, lasting rosterTimes, rounds int, flush func(tb testing.TB)) {
 	relaytest.Rooms(t, relaytest.RoomsBackend{
-		Open:   func(tb testing.TB, l relaytest.RoomLimits) *relaytest.RoomsNode { return roomsNode(tb, o, times, l) },
+		Open: func(tb testing.TB, s relaytest.RoomsSettings) *relaytest.RoomsNode {
+			if s.Mortal {
+				return roomsNode(tb, o, mortal, s)
+			}
+			return roomsNode(tb, o, lasting, s)
+		},
 		Flush:  flush,
 		Rounds: rounds,
 	})
@@ -141,7 +157,7 @@ func rooms(t *testing.T, o redisbus.Options, times rosterTimes, rounds int, flus
 func TestRoomsOnRedis(t *testing.T) {
 	relaytest.NoLeaks(t)
 	r := relaytest.StartRedis(t)
-	rooms(t, redisbus.Options{URL: r.URL()}, roomsTimes, 200, func(tb testing.TB) { flushAll(tb, r.Server) })
+	rooms(t, redisbus.Options{URL: r.URL()}, mortal, lasting, 200, func(tb testing.TB) { flushAll(tb, r.Server) })
 }
 
 func TestRoomsOnEmbeddedRedis(t *testing.T) {
@@ -151,7 +167,7 @@ func TestRoomsOnEmbeddedRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)
-	rooms(t, redisbus.Options{URL: r.URL()}, roomsTimesEmbedded, 5, func(tb testing.TB) {
+	rooms(t, redisbus.Options{URL: r.URL()}, mortalEmbedded, lastingEmbedded, 5, func(tb testing.TB) {
 		b := openWith(tb, redisbus.Options{URL: r.URL()})
 		_, end := relaytest.Run(tb, b)
 		defer end()
@@ -167,11 +183,11 @@ func TestRoomsOnSentinel(t *testing.T) {
 	s := startSentinel(t)
 	o := optionsWaiting(s.URL(), 2)
 	o.WaitTimeout = time.Second
-	rooms(t, o, roomsTimes, 20, func(tb testing.TB) { flushAll(tb, s.Servers...) })
+	rooms(t, o, mortal, lasting, 20, func(tb testing.TB) { flushAll(tb, s.Servers...) })
 }
 
 func TestRoomsOnCluster(t *testing.T) {
 	relaytest.NoLeaks(t)
 	c := startCluster(t, redisproc.ClusterOptions{Masters: 3, Replicas: -1})
-	rooms(t, redisbus.Options{URL: c.URL()}, roomsTimes, 20, func(tb testing.TB) { flushAll(tb, c.Servers...) })
+	rooms(t, redisbus.Options{URL: c.URL()}, mortal, lasting, 20, func(tb testing.TB) { flushAll(tb, c.Servers...) })
 }

@@ -22,10 +22,13 @@ var RoomRetention = relay.Retention{Length: 1 << 16, Age: time.Hour}
 // Unbounded is a maximum of clients that no part of the suite comes near.
 const Unbounded = int64(1) << 40
 
-// RoomLimits are settings of nodes.
-type RoomLimits struct {
+// RoomsSettings are those of a node.
+type RoomsSettings struct {
 	Max int64         // the most clients that may be committed
 	TTL time.Duration // that a room lasts with nobody in it
+	// Mortal nodes are soon taken for dead: their leases last for some seconds. Those of
+	// others last longer than any part of the suite, however busy the machine is.
+	Mortal bool
 }
 
 // RoomsNode is a node that runs: its part in rooms, a broker, and what that has
@@ -80,12 +83,11 @@ func (l *RoomLosses) RoomLost(id int32) bool {
 	return l.gone[id]
 }
 
-// RoomsBackend is a Redis, empty at first, and the nodes on it. Leases should last for
-// a second or so, and looks for the dead be so far apart that who lives has told of
-// its losses by the second one.
+// RoomsBackend is a Redis, empty at first, and the nodes on it. Looks for the dead should
+// be so far apart that who lives has told of its losses by the second one.
 type RoomsBackend struct {
 	// Open makes one more node and runs it until the test ends.
-	Open func(tb testing.TB, l RoomLimits) *RoomsNode
+	Open func(tb testing.TB, o RoomsSettings) *RoomsNode
 	// Flush has Redis lose all its data.
 	Flush func(tb testing.TB)
 	// Rounds is how often races are run.
@@ -152,7 +154,13 @@ type roomsSuite struct {
 // open makes a node with room for all.
 func (s *roomsSuite) open() *RoomsNode {
 	s.t.Helper()
-	return s.Open(s.t, RoomLimits{Max: Unbounded, TTL: time.Hour})
+	return s.Open(s.t, RoomsSettings{Max: Unbounded, TTL: time.Hour})
+}
+
+// openMortal makes one that will be cut off for long, or die.
+func (s *roomsSuite) openMortal() *RoomsNode {
+	s.t.Helper()
+	return s.Open(s.t, RoomsSettings{Max: Unbounded, TTL: time.Hour, Mortal: true})
 }
 
 // create makes a room whose topic some nodes hear.

@@ -11,7 +11,7 @@ import (
 
 // With a node go its seats, and others become hosts.
 func testRoomsDeath(t *testing.T, s *roomsSuite) {
-	a, b := s.open(), s.open()
+	a, b := s.openMortal(), s.open()
 	room, lonely := s.create(6, b), s.create(6, b)
 	p := []*player{s.join(a, room, 0), s.join(b, room, 1), s.join(a, room, 2), s.join(b, room, 3), s.join(a, room, 4)}
 	alone := s.join(a, lonely, 0)
@@ -38,7 +38,7 @@ func testRoomsDeath(t *testing.T, s *roomsSuite) {
 // Several nodes die at once, with more rooms than one pipeline goes through.
 func testRoomsDeathOfMany(t *testing.T, s *roomsSuite) {
 	rooms := min(70, 4*s.Rounds)
-	nodes := []*RoomsNode{s.open(), s.open(), s.open()}
+	nodes := []*RoomsNode{s.openMortal(), s.openMortal(), s.openMortal()}
 	survivor := s.open()
 	all := make([]relay.Room, rooms)
 	stays := make([]*player, rooms)
@@ -84,7 +84,7 @@ func testRoomsDeathOfMany(t *testing.T, s *roomsSuite) {
 // A node that is cut off for so long that it is taken for dead is told that its seats
 // are lost before another client is host in its client's place.
 func testRoomsCutOffForLong(t *testing.T, s *roomsSuite) {
-	a, b := s.open(), s.open()
+	a, b := s.openMortal(), s.open()
 	room := s.create(4, a, b)
 	host, other := s.join(a, room, 0), s.join(b, room, 1)
 	untold := s.create(4, b) // of which the node that is cut off hears nothing

@@ -98,7 +98,7 @@ func testRoomsManage(t *testing.T, s *roomsSuite) {
 // maximum.
 func testRoomsMaximum(t *testing.T, s *roomsSuite) {
 	const max = 23
-	a, b := s.Open(t, RoomLimits{max, time.Hour}), s.Open(t, RoomLimits{max + 2, time.Hour})
+	a, b := s.Open(t, RoomsSettings{Max: max, TTL: time.Hour}), s.Open(t, RoomsSettings{Max: max + 2, TTL: time.Hour})
 	var rooms []relay.Room
 	committed := int64(0)
 	create := func(n *RoomsNode, clients int32, want error) {
@@ -134,7 +134,7 @@ func testRoomsMaximum(t *testing.T, s *roomsSuite) {
 // Many create at once: the maximum is reached, and not exceeded.
 func testRoomsCreateRace(t *testing.T, s *roomsSuite) {
 	const most, each = 50, 12
-	limits := RoomLimits{most, time.Hour}
+	limits := RoomsSettings{Max: most, TTL: time.Hour}
 	nodes := []*RoomsNode{s.Open(t, limits), s.Open(t, limits), s.Open(t, limits)}
 	for range max(2, s.Rounds/20) {
 		var made atomic.Int64
@@ -253,8 +253,8 @@ func testRoomsTotals(t *testing.T, s *roomsSuite) {
 // A room in which nobody is lasts for its time, from when the last one left.
 func testRoomsExpiry(t *testing.T, s *roomsSuite) {
 	const ttl = 1500 * time.Millisecond
-	a := s.Open(t, RoomLimits{Unbounded, ttl})
-	b := s.Open(t, RoomLimits{Unbounded, ttl})
+	a := s.Open(t, RoomsSettings{Max: Unbounded, TTL: ttl})
+	b := s.Open(t, RoomsSettings{Max: Unbounded, TTL: ttl})
 	lasts := s.create(5, a, b)
 	s.join(a, lasts, 0)
 	left := s.create(5, a, b)

@@ -97,7 +97,7 @@ type model struct {
 func testRoomsModel(t *testing.T, s *roomsSuite) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	m := &model{s, rand.New(rand.NewPCG(seed, 0)), []*RoomsNode{s.open(), s.open(), s.open()}, nil, map[string]int{}}
+	m := &model{s, rand.New(rand.NewPCG(seed, 0)), []*RoomsNode{s.open(), s.openMortal(), s.openMortal()}, nil, map[string]int{}}
 	for _, max := range []int32{1, 2, 5, 9} {
 		m.rooms = append(m.rooms, &modelRoom{Room: s.create(max, m.nodes[0]), host: relay.NoHost})
 	}
@@ -315,7 +315,7 @@ func (m *model) death() {
 		}
 		m.await(room)
 	}
-	m.nodes[k] = m.open()
+	m.nodes[k] = m.openMortal()
 }
 
 // compare checks all that was heard of a room, and what Redis says in the end.

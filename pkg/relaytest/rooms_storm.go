@@ -369,7 +369,7 @@ func (s *RoomStorm) count() {
 
 // Clients come and go from several nodes, of which one dies and one is taken for dead.
 func testRoomsStorm(t *testing.T, s *roomsSuite) {
-	a, b, c := s.open(), s.open(), s.open()
+	a, b, c := s.open(), s.openMortal(), s.openMortal()
 	storm := StartRoomStorm(t, 3, a, b, c)
 	storm.Await(s.Rounds * 10)
 	storm.Dead(c)
