@@ -31,6 +31,15 @@ type Answerer interface {
 	Unanswered() int
 }
 
+// Closer is a Handler that wants to know at once when its connection is about to end,
+// since Closed comes only when the peer has answered, or has had five seconds for that.
+type Closer interface {
+	// Closing is called on the loop, once: when a close frame is queued, or the socket
+	// is closed without one. Nothing goes out any more. It may come before Closed or
+	// after it, while a message is being handled too, and must not block.
+	Closing()
+}
+
 type connState uint8
 
 const (
@@ -53,6 +62,7 @@ type Conn struct {
 	tryRead  func(fd uintptr) bool
 	tryWrite func(fd uintptr) bool
 	answers  Answerer // nil when the handler answers at once
+	closer   Closer   // nil when the handler waits for Closed
 
 	heard     atomic.Int64 // when the peer was last heard, Group.Now
 	reason    atomic.Uint32
@@ -101,19 +111,42 @@ func (c *Conn) Flush() { c.loop.Flush() }
 // later. It may be called like Send. f is dropped when the group has ended.
 func (c *Conn) Do(f func()) { c.loop.Do(f) }
 
-// ErrClosing means that a connection is closing or has ended.
-var ErrClosing = errors.New("the connection is closing")
+// ErrClosing means that a connection is closing or has ended, ErrSlow that its peer has
+// not taken in time what was sent.
+var (
+	ErrClosing = errors.New("the connection is closing")
+	ErrSlow    = errors.New("the peer reads too slowly")
+)
 
 // Flushed waits until all that was sent before, by functions given to Do too, has
 // been written to the network, as long as the peer takes something of it within
 // 30 seconds. The error is ErrClosing. Only for the reader.
-func (c *Conn) Flushed() error {
+func (c *Conn) Flushed() error { return c.flushedBy(nil) }
+
+// FlushedWithin is Flushed with a bound, after which the error is ErrSlow.
+func (c *Conn) FlushedWithin(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	return c.flushedBy(t.C)
+}
+
+func (c *Conn) flushedBy(timeout <-chan time.Time) error {
 	written := make(chan struct{})
 	if !c.loop.Do(func() { c.flushed = written; c.flush() }) {
 		return ErrClosing
 	}
 	c.loop.Flush()
-	<-written
+	select {
+	case <-written:
+	case <-timeout:
+		c.loop.Do(func() {
+			if c.flushed == written {
+				c.flushed = nil
+			}
+		})
+		c.loop.Flush()
+		return ErrSlow
+	}
 	if c.closing.Load() {
 		return ErrClosing
 	}
@@ -257,10 +290,19 @@ func (c *Conn) appendLast(frame []byte) {
 	if c.state != stateOpen {
 		return
 	}
-	c.state = stateClosing
+	c.become(stateClosing)
 	c.deadline = c.group.Now() + int64(closeGrace)
 	c.out = append(c.out, frame...)
 	c.mark()
+}
+
+// become ends the open state.
+func (c *Conn) become(state connState) {
+	was := c.state
+	c.state = state
+	if was == stateOpen && c.closer != nil {
+		c.closer.Closing()
+	}
 }
 
 // flush writes what is queued without blocking.
@@ -346,7 +388,7 @@ func (c *Conn) shut() {
 	c.shutting = true
 	c.deadline = c.group.Now() + int64(closeGrace)
 	if c.state == stateOpen {
-		c.state = stateClosing
+		c.become(stateClosing)
 	}
 	c.flush()
 }
@@ -356,7 +398,7 @@ func (c *Conn) end() {
 	if c.state == stateEnded {
 		return
 	}
-	c.state = stateEnded
+	c.become(stateEnded)
 	_ = c.nc.Close()
 	if c.backlog != nil {
 		c.backlog.truncate()

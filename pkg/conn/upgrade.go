@@ -55,6 +55,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, ip netip.Addr, p
 	g.metrics.accepted.WithLabelValues(protocol).Inc()
 	h := newHandler(c)
 	c.answers, _ = h.(Answerer)
+	c.closer, _ = h.(Closer)
 	c.loop.post(event{kind: evAdd, conn: c})
 	c.loop.Flush()
 	g.readers.Go(func() { c.serve(h) })

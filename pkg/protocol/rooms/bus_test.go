@@ -14,22 +14,26 @@ import (
 // bus is a fleet's Redis in memory: what is published is heard at once, and the state
 // of rooms is as relay.Seats has it. It can be made to fail.
 type bus struct {
-	mu        sync.Mutex
-	receivers []relay.Receiver // the hubs of the nodes
-	heard     map[relay.Topic]int
-	rooms     map[int32]*memRoom
-	last      uint64
-	away      bool         // everything fails
-	deaf      bool         // nothing is heard, and nobody is told of it
-	answers   func() error // of Join and Rejoin, after they have happened; nil: none fails
-	onTell    func()       // called, with the lock held, before an event that tells all
-	tells     int
+	mu          sync.Mutex
+	receivers   []relay.Receiver // the hubs of the nodes
+	heard       map[relay.Topic]int
+	rooms       map[int32]*memRoom
+	last        uint64
+	away        bool         // everything fails
+	deaf        bool         // nothing is heard, and nobody is told of it
+	answers     func() error // of Join and Rejoin, after they have happened; nil: none fails
+	onAssign    func()       // called before Assign
+	assignFails bool         // Assign does
+	onTell      func()       // called, with the lock held, before an event that tells all
+	tells       int
 }
 
 // memRoom is a room's state.
 type memRoom struct {
 	secret, max, next int32
 	host              int32
+	granted           int32 // to whom, by granter; -1: the host is not on the move
+	granter           int32
 	fence             int64
 	secrets           map[int32]int32
 	seats             map[int32]string
@@ -54,7 +58,7 @@ func (b *bus) with(f func()) {
 // room makes a room.
 func (b *bus) room(id, secret, most int32) {
 	b.with(func() {
-		b.rooms[id] = &memRoom{secret: secret, max: most, host: relay.NoHost, secrets: map[int32]int32{}, seats: map[int32]string{}}
+		b.rooms[id] = &memRoom{secret: secret, max: most, host: relay.NoHost, granted: -1, secrets: map[int32]int32{}, seats: map[int32]string{}}
 	})
 }
 
@@ -172,7 +176,7 @@ func (r *memRoom) all(room int32) (all []relay.Seat) {
 
 func (b *bus) seat(room int32, r *memRoom, id int32, name string, all bool) (relay.Seat, error) {
 	r.seats[id] = name
-	if r.host == relay.NoHost {
+	if len(r.seats) == 1 {
 		r.host = id
 		r.fence++
 	}
@@ -231,6 +235,11 @@ func (b *bus) Rejoin(_ context.Context, room, secret int32, name string, client,
 func (r *memRoom) elect() {
 	r.host = relay.NoHost
 	r.fence++
+	if r.seats[r.granted] != "" {
+		r.host, r.granted = r.granted, -1
+		return
+	}
+	r.granted = -1
 	if ids := slices.Sorted(maps.Keys(r.seats)); len(ids) > 0 {
 		r.host = ids[0]
 	}
@@ -241,7 +250,7 @@ func (b *bus) unseat(room int32, ids ...int32) {
 	for _, id := range ids {
 		delete(r.seats, id)
 	}
-	if slices.Contains(ids, r.host) {
+	if slices.Contains(ids, r.host) || r.granted >= 0 && slices.Contains(ids, r.granter) {
 		r.elect()
 	}
 	b.tell(room, &relay.RoomEvent{Kind: relay.RoomLeft, Host: r.host, Fence: r.fence, Client: -1, Gone: ids})
@@ -292,9 +301,32 @@ func (b *bus) Grant(_ context.Context, host relay.Seat, target int32) error {
 	if err != nil {
 		return err
 	}
-	r.host = target
+	r.host, r.granted, r.granter = relay.NoHost, target, host.Client
 	r.fence++
-	b.tell(host.Room, &relay.RoomEvent{Kind: relay.RoomGranted, Host: r.host, Fence: r.fence, Client: host.Client})
+	b.tell(host.Room, &relay.RoomEvent{Kind: relay.RoomMoving, Host: r.host, Fence: r.fence, Client: host.Client})
+	return nil
+}
+
+func (b *bus) Assign(_ context.Context, s relay.Seat) error {
+	var before func()
+	b.with(func() { before = b.onAssign })
+	if before != nil {
+		before()
+	}
+	r, err := b.begin(s.Room)
+	defer b.mu.Unlock()
+	switch {
+	case b.assignFails:
+		return relay.ErrUnavailable
+	case err != nil:
+		return err
+	case r.seats[s.Client] != s.Name:
+		return relay.ErrNoSeat
+	case r.granted < 0:
+		return nil
+	}
+	r.elect()
+	b.tell(s.Room, &relay.RoomEvent{Kind: relay.RoomGranted, Host: r.host, Fence: r.fence, Client: s.Client})
 	return nil
 }
 

@@ -22,9 +22,12 @@ const (
 	// burstSeconds is how many seconds' worth of messages may come at once.
 	burstSeconds = 4
 	// othersFactor is how many times the rate of relayed messages holds for everything
-	// else that a client sends, and joinCost how much of that joining a room costs.
+	// else that a client sends, and askCost how much of that costs what Redis is asked for.
 	othersFactor = 10
-	joinCost     = 10
+	askCost      = 10
+	// tellTimeout is how long it may take until a client that was host has been told that
+	// it is not any more, before another one is.
+	tellTimeout = 2 * time.Second
 	// tellsAtOnce bounds how many rooms Redis is asked about at the same time, after
 	// this node may have missed what happened in them; tellAgain is the pause before it
 	// is asked again.
@@ -36,7 +39,7 @@ const (
 	// retainedFor and retainedLength bound what is kept of a room's stream, for nodes
 	// that have missed some of it.
 	retainedFor    = 30 * time.Second
-	retainedLength = 1000
+	retainedLength = 5000
 )
 
 // Retention is for how long the messages of a room's topic are kept. It must be the
@@ -112,6 +115,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			server: s,
 			conn:   c,
 			at:     notSeated,
+			moved:  make(chan struct{}, 1),
 			sends:  conn.NewBucket(s.cfg.Rate, s.cfg.Rate*burstSeconds),
 			others: conn.NewBucket(s.cfg.Rate*othersFactor, s.cfg.Rate*othersFactor*burstSeconds),
 		}

@@ -29,8 +29,11 @@ type session struct {
 	server *Server
 	conn   *conn.Conn
 
-	inFlight conn.InFlight // of what it relays; each is answered within two seconds
-	fence    atomic.Int64  // of its hosting, at its place in the room's stream; 0: it is not host
+	moved chan struct{} // has room: the client was told that it is host no more, since it has granted it
+
+	inFlight conn.InFlight              // of what it relays; each is answered within two seconds
+	fence    atomic.Int64               // of its hosting, at its place in the room's stream; 0: it is not host
+	going    atomic.Pointer[relay.Seat] // to be given up when nothing is in flight
 
 	// Owned by the reader.
 	sends  conn.Bucket // what is to be relayed
@@ -42,6 +45,7 @@ type session struct {
 	// Owned by the loop.
 	client int32
 	at     int // in shard.seated
+	seat   relay.Seat
 }
 
 func (s *session) log(event string, attrs ...slog.Attr) {
@@ -62,6 +66,26 @@ func (s *session) Closed(r conn.Reason) {
 		s.leave(s.shard, s.own)
 	}
 	s.log("session closed", slog.String("reason", r.String()))
+}
+
+// Closing implements conn.Closer: the seat is given up as soon as nothing reaches the
+// client any more, though its connection may take seconds to end.
+func (s *session) Closing() {
+	if s.at != notSeated {
+		seat := s.seat
+		s.going.Store(&seat)
+		s.depart()
+	}
+}
+
+// depart gives the seat of one that goes up when all that it has said is in the stream.
+func (s *session) depart() {
+	if s.inFlight.Len() > 0 {
+		return // Published comes here again
+	}
+	if seat := s.going.Swap(nil); seat != nil {
+		s.server.deps.Seats.Leave(*seat)
+	}
 }
 
 // leave gives a seat up.
@@ -94,8 +118,8 @@ func (s *session) Message(frame []byte) {
 		}
 	}
 	cost := 1
-	if flag == roomspb.FlagType_REQUEST_CONNECT || flag == roomspb.FlagType_REQUEST_RECONNECT {
-		cost = joinCost
+	if p == nil {
+		cost = askCost
 	}
 	if !s.others.TakeUpTo(s.conn.Now(), cost) {
 		p = errTooFast
@@ -142,7 +166,7 @@ func (s *session) handle(flag roomspb.FlagType, data []byte) *problem {
 		if proto.Unmarshal(data, &r) != nil {
 			return errPayload
 		}
-		return s.asHost(r.HostID, s.server.deps.Seats.Grant)
+		return s.grant(r.HostID)
 	}
 	return errFlag
 }
@@ -163,8 +187,14 @@ func (s *session) enter(room, secret int32, join func(ctx context.Context, name 
 	}
 	a := &attempt{session: s, secret: secret, seated: make(chan bool, 1)}
 	name := rand.Text()
-	sh.loop.Do(func() { sh.expected[name] = a })
-	seat, err := join(ctx, name, !sh.following.Load())
+	all := !sh.following.Load()
+	sh.loop.Do(func() {
+		sh.expected[name] = a
+		if !all && !sh.known { // any more: a gap came in between
+			sh.ask()
+		}
+	})
+	seat, err := join(ctx, name, all)
 	if err != nil {
 		seated := make(chan bool, 1)
 		sh.loop.Do(func() {
@@ -238,12 +268,13 @@ func (s *session) list() *problem {
 	return nil
 }
 
-// asHost does what only the host may do. It is told of that by what happens in the room.
+// asHost does what only the host may do, after all that it has said. It is told of that
+// by what happens in the room.
 func (s *session) asHost(target int32, do func(ctx context.Context, host relay.Seat, target int32) error) *problem {
 	if s.shard == nil {
 		return errNoRoom
 	}
-	s.inFlight.Settle() // what it has said comes first
+	s.inFlight.Settle()
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	err := do(ctx, s.own, target)
@@ -258,11 +289,44 @@ func (s *session) asHost(target int32, do func(ctx context.Context, host relay.S
 	return s.failed(err)
 }
 
+// grant makes another client host. That one hears of it only when this client was told,
+// so that never two believe to be host.
+func (s *session) grant(target int32) *problem {
+	select {
+	case <-s.moved: // of an earlier time, when nobody waited any more
+	default:
+	}
+	if p := s.asHost(target, s.server.deps.Seats.Grant); p != nil {
+		return p
+	}
+	told := time.NewTimer(askTimeout)
+	defer told.Stop()
+	select {
+	case <-s.moved:
+		// Who reads too slowly for that is host no more all the same.
+		_ = s.conn.FlushedWithin(tellTimeout)
+	case <-told.C:
+		// This node does not hear the room: the end of the seat makes the other one host.
+		s.conn.Close(conn.CodeTryLater, "the room cannot be heard: reconnect", conn.ReasonBroker)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	if err := s.server.deps.Seats.Assign(ctx, s.own); errors.Is(err, relay.ErrUnavailable) {
+		s.conn.Close(conn.CodeTryLater, "the host could not be moved: reconnect", conn.ReasonBroker) // as above
+	}
+	return nil
+}
+
 // bodies hold the body of a message until it has been enqueued.
 var bodies = sync.Pool{New: func() any {
 	b := make([]byte, 0, 512)
 	return &b
 }}
+
+// relayRoom is more than a Relay needs besides its data: its type, its target, and tags
+// and sizes.
+const relayRoom = 32
 
 // say has something relayed. The client hears of it only if it is not.
 func (s *session) say(data []byte) *problem {
@@ -289,7 +353,7 @@ func (s *session) say(data []byte) *problem {
 	default:
 		return errRelayType
 	}
-	if limit := s.server.cfg.MaxMessageBytes; limit > 0 && u.size > limit {
+	if limit := s.server.cfg.MaxMessageBytes; limit > 0 && (u.size > limit || len(data) > limit+relayRoom) {
 		return errTooLong
 	}
 	if !s.sends.Take(s.conn.Now()) {
@@ -311,6 +375,7 @@ func (s *session) Published(_ relay.Token, _ relay.ID, err error) {
 		s.conn.Send(appendError(nil, errUnsent))
 	}
 	s.inFlight.End()
+	s.depart()
 	s.conn.Answered()
 }
 

@@ -10,9 +10,12 @@ import (
 	"parley/pkg/relay"
 )
 
-// maxHeld bounds the messages that wait until a shard knows again who is in its room:
-// no more are kept of the stream.
-const maxHeld = retainedLength
+// maxHeld and maxHeldBytes bound the messages that wait until a shard knows again who is
+// in its room, or until it has a host again.
+const (
+	maxHeld      = 1000
+	maxHeldBytes = 4 << 20
+)
 
 // maxFrameKept is how large the memory for frames may be that a shard keeps.
 const maxFrameKept = 4 << 10
@@ -42,11 +45,13 @@ type shard struct {
 	telling  bool // somebody asks Redis for the state
 	host     int32
 	fence    int64            // of the host's hosting
+	moving   bool             // clients were told that the host moves, and not yet whereto
 	clients  map[int32]string // who is connected, and the name of its seat
 	seated   []*session
 	byClient map[int32]*session // the same
 	expected map[string]*attempt
-	held     []relay.Message // what clients said since the state was known
+	held     []relay.Message // what clients said that cannot be judged yet
+	bytes    int             // of held
 	frame    []byte          // room for one that is being made
 }
 
@@ -93,15 +98,38 @@ func (sh *shard) Loop() *conn.Loop { return sh.loop }
 // Deliver implements hub.Subscriber.
 func (sh *shard) Deliver(m *relay.Message) {
 	if said, ok := saidOf(m); ok {
-		if sh.known {
+		switch {
+		case !sh.known, sh.moving && said.kind == roomspb.RelayType_HOST:
+			sh.hold(m, &said)
+		default:
 			sh.relay(&said)
-		} else if len(sh.seated) > 0 && len(sh.held) < maxHeld {
-			sh.held = append(sh.held, *m)
 		}
 		return
 	}
 	if e, ok := relay.RoomEventOf(m); ok {
 		sh.event(&e)
+	}
+}
+
+// hold keeps what was said for later; if that is too much its sender is told.
+func (sh *shard) hold(m *relay.Message, said *said) {
+	if len(sh.seated) == 0 {
+		return // nobody here would hear it
+	}
+	if len(sh.held) == maxHeld || sh.bytes+len(m.Body) > maxHeldBytes {
+		sh.refuse(said.from, errUnsent)
+		return
+	}
+	sh.held = append(sh.held, *m)
+	sh.bytes += len(m.Body)
+}
+
+// release judges what was held.
+func (sh *shard) release() {
+	held := sh.held
+	sh.held, sh.bytes = nil, 0
+	for i := range held {
+		sh.Deliver(&held[i])
 	}
 }
 
@@ -159,7 +187,7 @@ func (sh *shard) event(e *relay.RoomEvent) {
 	}
 	switch e.Kind {
 	case relay.RoomJoined:
-		if e.Host == e.Client {
+		if e.Host == e.Client { // nobody else is there
 			sh.setHost(e.Host, e.Fence)
 		}
 		sh.joined(e.Client, e.Name)
@@ -181,7 +209,7 @@ func (sh *shard) event(e *relay.RoomEvent) {
 		if host := sh.byClient[sh.host]; host != nil {
 			host.queue(appendMessage(nil, roomspb.FlagType_RESPONSE_KICK, &roomspb.KickResponse{ClientID: e.Client}))
 		}
-	case relay.RoomGranted:
+	case relay.RoomMoving, relay.RoomGranted:
 		sh.move(e.Host, e.Fence)
 	}
 }
@@ -203,13 +231,16 @@ func (sh *shard) seat(a *attempt, id int32) {
 	if old := sh.byClient[id]; old != nil { // whose seat was lost, which was missed
 		sh.lose(old)
 	}
-	s.client, s.at = id, len(sh.seated)
+	s.client, s.at, s.seat = id, len(sh.seated), relay.Seat{Room: sh.room, Client: id, Name: sh.clients[id]}
 	sh.seated = append(sh.seated, s)
 	sh.byClient[id] = s
 	s.queue(appendMessage(nil, roomspb.FlagType_RESPONSE_CONNECT, &roomspb.Client{ID: id, Secret: a.secret}))
-	if sh.host == id {
+	switch {
+	case sh.host == id:
 		s.fence.Store(sh.fence)
 		s.queue(appendFrame(nil, roomspb.FlagType_RESPONSE_ASSIGN_HOST, nil))
+	case sh.moving:
+		s.queue(appendFrame(nil, roomspb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil))
 	}
 	a.seated <- true
 }
@@ -248,7 +279,7 @@ func (sh *shard) seatsLost() {
 	for len(sh.seated) > 0 {
 		sh.lose(sh.seated[len(sh.seated)-1])
 	}
-	sh.held = nil
+	sh.held, sh.bytes = nil, 0
 }
 
 // gone is the end of the room.
@@ -263,8 +294,8 @@ func (sh *shard) gone() {
 		a.seated <- false
 	}
 	clear(sh.clients)
-	sh.host, sh.fence, sh.held = relay.NoHost, 0, nil
-	sh.ever = false
+	sh.host, sh.fence, sh.held, sh.bytes = relay.NoHost, 0, nil, 0
+	sh.ever, sh.moving = false, false
 	sh.setKnown(false)
 }
 
@@ -274,24 +305,38 @@ func (sh *shard) setHost(host int32, fence int64) {
 		s.fence.Store(0)
 	}
 	sh.host, sh.fence = host, fence
+	sh.moving = host == relay.NoHost && len(sh.clients) > 0
 	if s := sh.byClient[host]; s != nil {
 		s.fence.Store(fence)
 	}
 }
 
-// move has another client be host, if the fence tells that one is, and all told.
+// move takes on who is host, if the fence tells that this has changed, and has all told:
+// that the host moves, at once, and whereto, when that is known.
 func (sh *shard) move(host int32, fence int64) {
 	if fence == sh.fence {
 		return
 	}
+	told, former := sh.moving, sh.byClient[sh.host]
 	sh.setHost(host, fence)
-	if host == relay.NoHost || len(sh.seated) == 0 {
+	if len(sh.clients) == 0 {
 		return
 	}
-	var space [64]byte
-	begin := appendFrame(space[:0], roomspb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil)
-	for _, s := range sh.seated {
-		s.queue(begin)
+	if !told {
+		var space [64]byte
+		begin := appendFrame(space[:0], roomspb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil)
+		for _, s := range sh.seated {
+			s.queue(begin)
+		}
+		if former != nil {
+			select {
+			case former.moved <- struct{}{}:
+			default: // nobody has waited for the last one
+			}
+		}
+	}
+	if sh.moving {
+		return
 	}
 	who := &roomspb.FinishHostMigrationResponse{HostID: host}
 	if s := sh.byClient[host]; s != nil {
@@ -300,6 +345,9 @@ func (sh *shard) move(host int32, fence int64) {
 	finish := appendMessage(nil, roomspb.FlagType_RESPONSE_FINISH_HOST_MIGRATE, who)
 	for _, s := range sh.seated {
 		s.queue(finish)
+	}
+	if sh.known {
+		sh.release()
 	}
 }
 
@@ -314,10 +362,8 @@ func (sh *shard) tellHost(flag roomspb.FlagType, id int32) {
 // stream or may have missed some of it. Sessions are told what has changed.
 func (sh *shard) restore(e *relay.RoomEvent) {
 	now := make(map[int32]string, len(e.All))
-	ids := make([]int32, 0, len(e.All)) // ascending
 	for _, seat := range e.All {
 		now[seat.Client] = seat.Name
-		ids = append(ids, seat.Client)
 	}
 	var gone []int32
 	for id, name := range sh.clients {
@@ -326,30 +372,43 @@ func (sh *shard) restore(e *relay.RoomEvent) {
 			sh.left(id)
 		}
 	}
+	slices.Sort(gone)
+	for _, seat := range e.All { // the host's successor may be one of them
+		if _, ok := sh.clients[seat.Client]; !ok {
+			sh.clients[seat.Client] = unseen
+		}
+	}
 	if sh.ever {
 		sh.move(e.Host, e.Fence)
 	} else {
 		sh.setHost(e.Host, e.Fence)
 	}
-	sh.setKnown(true)
-	slices.Sort(gone)
 	for _, id := range gone {
 		sh.tellHost(roomspb.FlagType_RESPONSE_CLIENT_DISCONNECT, id)
 	}
-	// A fence tells of what was said before, too, whether it was by the host of now.
-	held := sh.held
-	sh.held = nil
-	for i := range held {
-		if said, ok := saidOf(&held[i]); ok {
-			sh.relay(&said)
+	for _, seat := range e.All { // in ascending order
+		if sh.clients[seat.Client] == unseen {
+			sh.joined(seat.Client, seat.Name)
 		}
 	}
-	for _, id := range ids {
-		if name := now[id]; sh.clients[id] != name {
-			sh.joined(id, name)
+	sh.setKnown(true)
+	// A fence tells of what was said before, too, whether it was by the host of now. Who
+	// has gone said it when it was there.
+	for _, id := range gone {
+		if _, back := sh.clients[id]; !back {
+			sh.clients[id] = unseen
+		}
+	}
+	sh.release()
+	for _, id := range gone {
+		if sh.clients[id] == unseen {
+			delete(sh.clients, id)
 		}
 	}
 }
+
+// unseen stands in for the name of a seat; no seat has it.
+const unseen = ""
 
 // relay passes on what a client has said, if it may be said at this place.
 func (sh *shard) relay(said *said) {

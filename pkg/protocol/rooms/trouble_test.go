@@ -52,12 +52,7 @@ func TestFormerHostIsNotHeard(t *testing.T) {
 func moves(c *client, host int32, self bool) {
 	c.t.Helper()
 	c.want("RESPONSE_BEGIN_HOST_MIGRATE")
-	if self && host == 0 { // as protobuf writes a zero
-		c.want("RESPONSE_ASSIGN_HOST")
-	} else if self {
-		c.want(fmt.Sprintf("RESPONSE_ASSIGN_HOST HostID:%d", host))
-	}
-	c.want(fmt.Sprintf("RESPONSE_FINISH_HOST_MIGRATE HostID:%d", host))
+	moveEnds(c, host, self)
 }
 
 // After a gap the clients are told, and of all that has changed meanwhile.
@@ -149,16 +144,143 @@ func TestGapWhileAsking(t *testing.T) {
 	})
 }
 
+// Between the two steps of a grant nobody is host. What is said to the host meanwhile
+// waits for the next one.
+func TestGrant(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		ann, bob, cid := f.three(t)
+		step := make(chan struct{})
+		f.with(func() { f.onAssign = func() { <-step } })
+		ann.send("REQUEST_GRANT_HOST HostID:1")
+		for _, c := range []*client{ann, bob, cid} {
+			c.want("RESPONSE_BEGIN_HOST_MIGRATE")
+		}
+		cid.send(`REQUEST_RELAY_MESSAGE Type:HOST Data:"to the next"`)
+		cid.send(`REQUEST_RELAY_MESSAGE Data:"as host"`)
+		cid.wantError(errNotHost)
+		f.say(7, said{kind: roomspb.RelayType_BROADCAST, fence: 1}, "0")
+		close(step)
+		bob.want("RESPONSE_ASSIGN_HOST HostID:1", "RESPONSE_FINISH_HOST_MIGRATE HostID:1",
+			`RESPONSE_RELAY_MESSAGE Type:HOST Data:"to the next"`)
+		ann.wantError(errMoved)
+		ann.want("RESPONSE_FINISH_HOST_MIGRATE HostID:1")
+		cid.want("RESPONSE_FINISH_HOST_MIGRATE HostID:1")
+		cid.wantNothing()
+	})
+}
+
+// three has ann, bob and cid in the room, on the first, second and first node.
+func (f *fixture) three(t testing.TB) (ann, bob, cid *client) {
+	ann, _ = f.join(t, 0, 0)
+	bob, _ = f.join(t, 1, 1)
+	cid, _ = f.join(t, 0, 2)
+	ann.want("RESPONSE_CLIENT_CONNECT ID:1 Host:false", "RESPONSE_CLIENT_CONNECT ID:2 Host:false")
+	return ann, bob, cid
+}
+
+// A newcomer hears that the host is on the move. Who grants and goes has granted; if the
+// other one has gone as well it is somebody else.
+func TestGrantAndGo(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		ann, bob, _ := f.three(t)
+		f.reap(7, 2)
+		ann.want("RESPONSE_CLIENT_DISCONNECT ID:2 Host:false")
+		f.with(func() { f.onAssign = func() { f.assignFails = true } })
+		ann.send("REQUEST_GRANT_HOST HostID:1")
+		ann.want("RESPONSE_BEGIN_HOST_MIGRATE")
+		bob.want("RESPONSE_BEGIN_HOST_MIGRATE")
+		ann.wantClose(conn.CodeTryLater, "the host could not be moved: reconnect")
+		bob.want("RESPONSE_ASSIGN_HOST HostID:1", "RESPONSE_FINISH_HOST_MIGRATE HostID:1", "RESPONSE_CLIENT_DISCONNECT ID:0 Host:false")
+	})
+}
+
+func TestJoinWhileTheHostMoves(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		ann, _ := f.join(t, 0, 0)
+		bob, _ := f.join(t, 1, 1)
+		ann.want("RESPONSE_CLIENT_CONNECT ID:1 Host:false")
+		step := make(chan struct{})
+		f.with(func() { f.onAssign = func() { <-step } })
+		ann.send("REQUEST_GRANT_HOST HostID:1")
+		ann.want("RESPONSE_BEGIN_HOST_MIGRATE")
+		bob.want("RESPONSE_BEGIN_HOST_MIGRATE")
+		cid, _ := f.join(t, 0, 2)
+		cid.want("RESPONSE_BEGIN_HOST_MIGRATE")
+		cid.send("REQUEST_LIST")
+		cid.want("RESPONSE_LIST List:{ID:0 Host:false} List:{ID:1 Host:false} List:{ID:2 Host:false}")
+		f.reap(7, 1) // the next host goes first
+		bob.wantClose(conn.CodeTryLater, "the place in the room is lost: reconnect")
+		close(step)
+		moveEnds(ann, 0, true)
+		moveEnds(cid, 0, false)
+		ann.wantNothing()
+	})
+}
+
+// moveEnds reads the second half of a migration.
+func moveEnds(c *client, host int32, self bool) {
+	c.t.Helper()
+	if self && host == 0 { // as protobuf writes a zero
+		c.want("RESPONSE_ASSIGN_HOST")
+	} else if self {
+		c.want(fmt.Sprintf("RESPONSE_ASSIGN_HOST HostID:%d", host))
+	}
+	c.want(fmt.Sprintf("RESPONSE_FINISH_HOST_MIGRATE HostID:%d", host))
+}
+
+// A host that the server closes has its seat given up at once, not when it has answered.
+func TestSeatOfOneThatIsClosed(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		f.join(t, 0, 0) // and reads nothing more
+		bob, _ := f.join(t, 1, 1)
+		began := time.Now()
+		f.nodes[0].group.Refuse()
+		go f.nodes[0].group.Drain(t.Context(), time.Millisecond)
+		moves(bob, 1, true)
+		bob.want("RESPONSE_CLIENT_DISCONNECT ID:0 Host:false")
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// After a gap, what a newcomer has said that joined in it is heard, and so is what
+// somebody said who left in it.
+func TestSaidInAGap(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		ann, bob, _ := f.three(t)
+		f.with(func() {
+			r := f.rooms[7]
+			r.seats[5] = "elsewhere"
+			delete(r.seats, 2)
+			f.away = true
+		})
+		f.gap(7, false)
+		f.say(7, said{kind: roomspb.RelayType_HOST, encoded: []byte{0x08, 2, 0x1a, 1, 'a'}}, "5")
+		f.say(7, said{kind: roomspb.RelayType_HOST, encoded: []byte{0x08, 2, 0x1a, 1, 'b'}}, "2")
+		f.say(7, said{kind: roomspb.RelayType_TARGET, fence: 1, target: 5}, "0")
+		f.say(7, said{kind: roomspb.RelayType_HOST}, "6") // never was there
+		f.with(func() { f.away = false })
+		ann.want(missing, "RESPONSE_CLIENT_DISCONNECT ID:2 Host:false", "RESPONSE_CLIENT_CONNECT ID:5 Host:false",
+			`RESPONSE_RELAY_MESSAGE Type:HOST Data:"a"`, `RESPONSE_RELAY_MESSAGE Type:HOST Data:"b"`)
+		ann.wantNothing()
+		bob.want(missing)
+		f.say(7, said{kind: roomspb.RelayType_TARGET, fence: 1, target: 2}, "0")
+		ann.wantError(errTarget)
+		f.reap(7, 5)
+	})
+}
+
 // What is said between a gap and the answer to who is in the room is judged by that.
 func TestSaidAfterAGap(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
 		ann, _ := f.join(t, 0, 0)
 		bob, _ := f.join(t, 1, 1)
 		ann.want("RESPONSE_CLIENT_CONNECT ID:1 Host:false")
-		f.gap(7, true)
-		ann.send("REQUEST_GRANT_HOST HostID:1") // nobody hears of it
-		synctest.Wait()
-		f.with(func() { f.away = true }) // and nobody can ask
+		f.with(func() {
+			f.rooms[7].host, f.rooms[7].fence = 1, 2 // nobody hears of it
+			f.away = true                            // and nobody can ask
+		})
 		f.gap(7, false)
 		ann.want(missing)
 		bob.want(missing)
@@ -191,6 +313,11 @@ func TestHeldIsBounded(t *testing.T) {
 			bob.want(`RESPONSE_RELAY_MESSAGE Type:BROADCAST Data:""`)
 		}
 		bob.wantNothing()
+		ann.want(missing)
+		for range 10 {
+			ann.wantError(errUnsent)
+		}
+		ann.wantNothing()
 	})
 }
 
