@@ -250,7 +250,12 @@ func TestContractMethods(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/", "/v1/other", "/v1/api", "/v1/api/rooms/7/x", "/api/", "/api/other"} {
+	for _, method := range []string{"HEAD", "POST", "DELETE"} {
+		if a := ask(method, "/v1/websocket"); a.StatusCode != 405 || a.Header.Get("Allow") != "GET" || a.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s /v1/websocket: %s, Allow %q, want 405 with GET", method, a.Status, a.Header.Get("Allow"))
+		}
+	}
+	for _, path := range []string{"/v1", "/v1/", "/v1/other", "/v1/api", "/v1/api/rooms/7/x", "/api/", "/api/other"} {
 		for _, method := range []string{"GET", "HEAD", "POST", "DELETE"} {
 			if a := ask(method, path); a.StatusCode != 404 || a.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s %s: %s %v, want 404 in JSON", method, path, a.Status, a.Header)
@@ -312,7 +317,7 @@ func mountedRoutes(t *testing.T, m mount) []string {
 		return all
 	case m.pattern == "/debug/pprof/":
 		return []string{m.pattern, "/debug/pprof/heap"}
-	case strings.HasSuffix(m.pattern, "/"):
+	case m.pattern == "/v1", strings.HasSuffix(m.pattern, "/"):
 		lister, ok := m.handler.(interface{ Routes() []string })
 		if !ok {
 			t.Fatalf("%s: %T has no Routes", m.pattern, m.handler)

@@ -27,7 +27,7 @@ type roomsPart struct {
 func (n *Node) newRooms(sockets *conn.Sockets) *roomsPart {
 	most := int64(n.cfg.RoomsMaxClients)
 	if most == 0 {
-		most = math.MaxInt32
+		most = math.MaxInt64 >> 16 // which Redis counts exactly
 	}
 	state := redisbus.NewRooms(n.bus, n.fleet, redisbus.RoomsOptions{
 		Max:       most,
@@ -75,6 +75,13 @@ func (p *roomsPart) end() {
 
 // mount adds the endpoints of rooms.
 func (p *roomsPart) mount(mux *routes) {
-	mux.Handle("/v1/websocket", p.server)
+	mux.HandleFunc(rooms.SocketPath, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			p.server.ServeHTTP(w, r)
+		} else {
+			p.api.ServeHTTP(w, r)
+		}
+	})
 	mux.Handle("/v1/", p.api)
+	mux.Handle("/v1", p.api) // lest it be redirected
 }

@@ -81,6 +81,10 @@ var apiRoutes = []apiRoute{
 	{http.MethodGet, "/v1/api/summary", (*API).summary},
 }
 
+// SocketPath is where the WebSocket is mounted. What comes there with another method than
+// GET is for the API to refuse.
+const SocketPath = "/v1/websocket"
+
 // Routes are the requests that are answered with something else than 404 or 405, as
 // "METHOD /path". HEAD is understood where GET is.
 func (a *API) Routes() []string {
@@ -242,6 +246,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var do *apiRoute
 	var id string
 	var allowed []string
+	if r.URL.Path == SocketPath {
+		allowed = append(allowed, http.MethodGet)
+	}
 	for i := range apiRoutes {
 		route := &apiRoutes[i]
 		found, ok := route.match(r.URL.Path)

@@ -130,11 +130,11 @@ func TestAPIPathsAndMethods(t *testing.T) {
 			checkAPIFailure(t, method+" "+path, a.ask(method, path, `{"max_clients":5}`), 404, "nothing here")
 		}
 	}
-	for path, allowed := range map[string]string{"/v1/api/rooms": "GET, HEAD, POST", "/v1/api/rooms/1": "DELETE, GET, HEAD", "/v1/api/rooms/x": "DELETE, GET, HEAD", "/v1/api/summary": "GET, HEAD"} {
+	for path, allowed := range map[string]string{SocketPath: "GET", "/v1/api/rooms": "GET, HEAD, POST", "/v1/api/rooms/1": "DELETE, GET, HEAD", "/v1/api/rooms/x": "DELETE, GET, HEAD", "/v1/api/summary": "GET, HEAD"} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "BREW"} {
 			w := a.ask(method, path, "")
 			if slices.Contains(strings.Split(allowed, ", "), method) {
-				if w.Code == 405 {
+				if w.Code == 405 && path != SocketPath { // whose GET never comes here
 					t.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
 				}
 				continue
