@@ -128,7 +128,7 @@ type Summary struct {
 
 // create answers POST /v1/api/rooms, whose body is {"max_clients": n}, with the Info of a
 // new room for n clients. 400 if the body is anything else, n is no whole number from 1 to
-// 2147483647, or the fleet has no place for so many more.
+// relay.MaxRoomClients, or the fleet has no place for so many more.
 func (a *API) create(w http.ResponseWriter, r *http.Request, _ string) (any, error) {
 	var body struct {
 		MaxClients *int32 `json:"max_clients"`
@@ -136,7 +136,7 @@ func (a *API) create(w http.ResponseWriter, r *http.Request, _ string) (any, err
 	if err := web.ReadUntypedJSON(w, r, maxAPIBody, &body); err != nil {
 		return nil, err
 	}
-	if *body.MaxClients < 1 {
+	if *body.MaxClients < 1 || *body.MaxClients > relay.MaxRoomClients {
 		return nil, errAPIMaxClients
 	}
 	room, err := a.cfg.Rooms.Create(r.Context(), *body.MaxClients)
@@ -203,7 +203,7 @@ var (
 	errAPIOrigin     = &apiError{"a page of another site may not do this (--allowed-origins)", http.StatusForbidden}
 	errAPIToken      = &apiError{"rooms are managed with a token: Authorization: Bearer ... (--rooms-api-token)", http.StatusUnauthorized}
 	errAPIRoomID     = &apiError{"the id of a room is a 32-bit integer", http.StatusBadRequest}
-	errAPIMaxClients = &apiError{`"max_clients" is less than 1`, http.StatusBadRequest}
+	errAPIMaxClients = &apiError{fmt.Sprintf(`"max_clients" is not from 1 to %d`, relay.MaxRoomClients), http.StatusBadRequest}
 	errAPIRoomsFull  = &apiError{"all rooms together may not be for so many clients (--rooms-max-clients); see /v1/api/summary", http.StatusBadRequest}
 	errAPINoRoom     = &apiError{"there is no such room", http.StatusNotFound}
 	errAPIAway       = &apiError{"that could not be done right now, or is not known to have been done: try again", http.StatusServiceUnavailable}

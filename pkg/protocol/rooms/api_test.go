@@ -44,7 +44,7 @@ func TestAPICreate(t *testing.T) {
 	a := newAPITest(t, "", "")
 	a.rooms.max = math.MaxInt64
 	for body, want := range map[string]string{
-		`{"max_clients":1}`: `1`, `{"max_clients":2147483647}`: `2147483647`, " {\n\"max_clients\" : 7 }\r\n": `7`,
+		`{"max_clients":1}`: `1`, `{"max_clients":10000}`: `10000`, " {\n\"max_clients\" : 7 }\r\n": `7`,
 		`{"max_clients":3,"more":{"deep":[]}}`:                                         `3`,
 		`{"max_clients":4}` + strings.Repeat(" ", maxAPIBody-len(`{"max_clients":4}`)): `4`,
 	} {
@@ -62,7 +62,7 @@ func TestAPICreate(t *testing.T) {
 		`{"max_clients":"5"}`: "type", `{"max_clients":[5]}`: "type", `{"max_clients":true}`: "type", `{"max_clients":{}}`: "type",
 		`{"max_clients":1.5}`: "type", `{"max_clients":5.0}`: "type", `{"max_clients":1e1}`: "type", `{"max_clients":1e99}`: "type",
 		`{"max_clients":2147483648}`: "type", `{"max_clients":-2147483649}`: "type", `{"max_clients":9999999999999999999999}`: "type",
-		`{"max_clients":0}`: "less than 1", `{"max_clients":-1}`: "less than 1", `{"max_clients":-2147483648}`: "less than 1",
+		`{"max_clients":0}`: "not from 1 to 10000", `{"max_clients":-1}`: "not from 1 to 10000", `{"max_clients":-2147483648}`: "not from 1 to 10000", `{"max_clients":10001}`: "not from 1 to 10000",
 		`{"max_clients":4}` + strings.Repeat(" ", maxAPIBody-len(`{"max_clients":4}`)+1): "too long",
 	} {
 		checkAPIFailure(t, fmt.Sprintf("%.40q", body), a.ask("POST", "/v1/api/rooms", body), 400, words)
