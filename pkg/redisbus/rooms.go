@@ -54,7 +54,7 @@ type RoomsOptions struct {
 // relay.Rooms and relay.Seats: each transition is one script, of which everything is
 // on one master, in a Cluster too. All methods may be called from any goroutine,
 // before Run and during it. A call that is repeated within, since the answer was lost,
-// does not act twice, but for Kick and Grant, which are not repeated then. When
+// does not act twice, but for Kick and Grant, which are not repeated. When
 // replicas are to have messages (see Options.WaitReplicas) they have each transition,
 // too; if too few have it the call fails.
 //
@@ -203,7 +203,7 @@ func parseRoom(reply []string) (room relay.Room, err error) {
 		return room, errRooms
 	}
 	fields := strings.Fields(reply[1])
-	if len(fields) != 6 {
+	if len(fields) != 8 { // see rooms.lua
 		return room, errRooms
 	}
 	for _, field := range []struct {

@@ -2,8 +2,8 @@
 -- says. A script first reads and refuses, then writes: it happens wholly or not at all.
 --
 -- KEYS, of which a script gets as many of the first ones as it needs:
--- 1 the rooms, a hash: of each room its record, which is "secret max next host fence
---   clients", and under 'committed' what they are committed to, summed up;
+-- 1 the rooms, a hash: of each room its record (see below), and under 'committed' what
+--   they are committed to, summed up;
 -- 2 the rooms in which nobody is, a sorted set, by the ms at which they expire;
 -- 3 all seats, a sorted set by name alone: "node room seat client";
 -- then, of one room:
@@ -35,10 +35,17 @@ local function committed(max)
 	return math.floor((max + 4) / 5) * 5
 end
 
+-- A room's record is, in this order: its secret; how many it is for; the id of the next
+-- new client; who is host, and the number of that hosting; how many are connected; and,
+-- while the host is on the move, who was host before it and to whom that one grants it,
+-- so that one of them is -1: either host, or granter and target. All three are when
+-- nobody is connected, and only then: a granter is, and the move ends with its seat.
 local function parse(record)
-	local secret, max, next, host, fence, clients = string.match(record or '', '^(%d+) (%d+) (%d+) (%-?%d+) (%d+) (%d+)$')
+	local secret, max, next, host, fence, clients, granter, target = string.match(record or '',
+		'^(%d+) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%-?%d+) (%-?%d+)$')
 	return secret and {secret = tonumber(secret), max = tonumber(max), next = tonumber(next),
-		host = tonumber(host), fence = tonumber(fence), clients = tonumber(clients)}
+		host = tonumber(host), fence = tonumber(fence), clients = tonumber(clients),
+		granter = tonumber(granter), target = tonumber(target)}
 end
 
 -- The room; nil when there is none, or its time is over.
@@ -51,14 +58,17 @@ local function find()
 end
 
 local function save(room)
-	call('HSET', rooms, id, table.concat({room.secret, room.max, room.next, room.host, text(room.fence), room.clients}, ' '))
+	call('HSET', rooms, id, table.concat({room.secret, room.max, room.next, room.host, text(room.fence), room.clients,
+		room.granter, room.target}, ' '))
 end
 
--- Makes a client host. The number of a hosting is a time, so that it does not come
--- again when Redis has lost the last ones.
+-- Makes a client host, or nobody (-1). The number of a hosting is a time, so that it does
+-- not come again when Redis has lost the last ones.
 local function appoint(room, client)
-	room.host = client
-	room.fence = math.max(room.fence + 1, micros)
+	if client ~= room.host then
+		room.fence = math.max(room.fence + 1, micros)
+	end
+	room.host, room.granter, room.target = client, -1, -1
 end
 
 local function varint(n)
@@ -112,7 +122,5 @@ local function remove(room)
 		call('ZREM', seats, table.concat({node, id, seat, has[i]}, ' '))
 	end
 	call('DEL', connected, known, left)
-	if room.host >= 0 then
-		appoint(room, -1)
-	end
+	appoint(room, -1)
 end

@@ -79,6 +79,7 @@ func TestRoomsWithoutRedis(t *testing.T) {
 		"Totals":    func(string) error { _, err := a.Totals(t.Context()); return err },
 		"Kick":      func(string) error { return a.Kick(t.Context(), seats[0], 9) },
 		"Grant":     func(string) error { return a.Grant(t.Context(), seats[0], 9) },
+		"Assign":    func(string) error { return a.Assign(t.Context(), seats[0]) },
 		"Connected": func(string) error { _, _, err := a.Connected(t.Context(), room.ID); return err },
 		"Tell":      func(string) error { return a.Tell(t.Context(), room.ID) },
 		"Rejoin": func(name string) error {
@@ -248,6 +249,7 @@ func TestRoomsScriptsForgotten(t *testing.T) {
 	var created relay.Room
 	for _, do := range []func() error{
 		func() error { return n[0].Grant(t.Context(), seats[0], 1) },
+		func() error { return n[0].Assign(t.Context(), seats[0]) },
 		func() error { return n[1].Tell(t.Context(), room.ID) },
 		func() error { return n[1].Kick(t.Context(), seats[1], 0) },
 		func() error {

@@ -106,6 +106,36 @@ func TestRoomsAudit(t *testing.T) {
 	})
 }
 
+// Redis loses that a host was assigned, but not that it was granted: it is assigned again.
+func TestRoomsAssignedAgain(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		ctx, r := t.Context(), openRooms(t, url, "n", RoomsOptions{})
+		room := r.room(5)
+		a, b := r.join(room, 0), r.join(room, 1)
+		relaytest.Eventually(t, "the epoch is known", func() bool { return r.link.regime() != regime{} && r.bus.Ready() == nil })
+		is(t, "compare", r.compare(ctx), nil)
+		is(t, "Grant", r.Grant(ctx, a, 1), nil)
+		records := r.link.keys.rooms(roomsKind)
+		moving := r.link.ask.HGet(ctx, records, fmt.Sprint(room.ID)).Val()
+		is(t, "Assign", r.Assign(ctx, a), nil)
+		is(t, "losing it", r.link.ask.HSet(ctx, records, fmt.Sprint(room.ID), moving).Err(), nil)
+		is(t, "compare", r.compare(ctx), nil)
+		r.has(room, relay.NoHost, 0, 1) // nothing tells of a loss
+		r.audited = regime{}
+		is(t, "compare", r.compare(ctx), nil)
+		r.has(room, 1, 0, 1)
+		is(t, "Grant", r.Grant(ctx, b, 0), nil)
+		is(t, "Assign", r.Assign(ctx, b), nil)
+		is(t, "Grant", r.Grant(ctx, a, 1), nil)
+		r.audited = regime{}
+		is(t, "compare", r.compare(ctx), nil)
+		r.has(room, relay.NoHost, 0, 1) // a move of which nobody has said that it is to end
+		r.leave(b)
+		r.told(room, "!j 0 <fence> 0 n-0 0", "!j 0 = 1 n-1 0", "!m -1 <fence> 0 - 0", "!g 1 <fence> 0 - 0", "!g 1 <fence> 0 - 0",
+			"!m -1 <fence> 1 - 0", "!g 0 <fence> 1 - 0", "!m -1 <fence> 0 - 0", "!l -1 = -1 - 1 1")
+	})
+}
+
 // A node that gives up its seats tells so, has Redis know, and takes no answer for one
 // that was asked for before.
 func TestRoomsGiveUp(t *testing.T) {

@@ -38,7 +38,7 @@ if what == 'create' then
 		return {'taken'}
 	end
 	id = free
-	save({secret = tonumber(secret), max = max, next = 0, host = -1, fence = 0, clients = 0})
+	save({secret = tonumber(secret), max = max, next = 0, host = -1, fence = 0, clients = 0, granter = -1, target = -1})
 	call('HINCRBY', rooms, 'committed', text(committed(max)))
 	call('ZADD', empty, text(now + life), id)
 	return {'ok', id, call('HGET', rooms, id)}

@@ -56,6 +56,7 @@ var (
 	roomReap      = roomAct{name: "reap", in: true, keys: 8, changes: true, repeats: true}
 	roomKick      = roomAct{name: "kick", in: true, keys: 8, changes: true}
 	roomGrant     = roomAct{name: "grant", in: true, keys: 8, changes: true}
+	roomAssign    = roomAct{name: "assign", in: true, keys: 8, changes: true, repeats: true}
 	roomClose     = roomAct{name: "close", in: true, keys: 8, changes: true, repeats: true}
 	roomExpire    = roomAct{name: "expire", in: true, keys: 8, changes: true, repeats: true}
 	roomTell      = roomAct{name: "tell", in: true, keys: 8, changes: true, repeats: true}

@@ -5,20 +5,31 @@ local function about(client)
 	return string.match(call('HGET', known, client) or '', '^(%-?%d+) (.+)$')
 end
 
--- Takes the clients' seats; they can come back. The host's successor is the one with
--- the lowest id.
+-- The next host when those leave: to whom it was granted, or else the one with the
+-- lowest id; -1 when nobody is left.
+local function heir(room, leaving)
+	if call('HGET', connected, room.target) and not leaving[room.target] then
+		return room.target
+	end
+	local lowest = -1
+	for _, field in ipairs(call('HKEYS', connected)) do
+		local client = tonumber(field)
+		if not leaving[client] and (lowest < 0 or client < lowest) then
+			lowest = client
+		end
+	end
+	return lowest
+end
+
+-- Takes the clients' seats; they can come back. With the host, or with who was host and
+-- has granted it, there is another one.
 local function unseat(room, gone)
-	local leaving, heir = {}, -1
+	local leaving, successor = {}, nil
 	for _, client in ipairs(gone) do
 		leaving[client] = call('HGET', connected, client)
 	end
-	if leaving[room.host] and room.clients > #gone then
-		for _, field in ipairs(call('HKEYS', connected)) do
-			local client = tonumber(field)
-			if not leaving[client] and (heir < 0 or client < heir) then
-				heir = client
-			end
-		end
+	if leaving[room.host] or leaving[room.granter] then
+		successor = room.clients > #gone and heir(room, leaving) or -1
 	end
 	for _, client in ipairs(gone) do
 		local node, seat = string.match(leaving[client], '^([^ ]+) (.+)$')
@@ -32,8 +43,8 @@ local function unseat(room, gone)
 		call('HDEL', known, client, seating or client)
 	end
 	room.clients = room.clients - #gone
-	if leaving[room.host] then
-		appoint(room, heir)
+	if successor then
+		appoint(room, successor)
 	end
 	if room.clients == 0 then
 		call('ZADD', empty, text(now + life), id)
@@ -128,7 +139,7 @@ local function sit(client, secret, seating)
 	call('ZADD', seats, 0, table.concat({node, id, name, client}, ' '))
 	call('ZREM', empty, id)
 	room.clients = room.clients + 1
-	if room.host < 0 then
+	if room.clients == 1 then
 		appoint(room, client)
 	end
 	save(room)
@@ -170,10 +181,19 @@ if what == 'join' or what == 'rejoin' then
 	return sit(client, own, seating)
 end
 
--- What is left is the host's to do.
+-- What is left is to be done by who is host, or was.
 local host, target = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4])
 if call('HGET', connected, host) ~= node .. ' ' .. name then
 	return {'no seat'}
+end
+-- Ends a move; with a fence only the one that began with it.
+if what == 'assign' then
+	if room.granter == host and (not target or target == room.fence) then
+		appoint(room, heir(room, {}))
+		save(room)
+		tell('g', room, host, '-', {})
+	end
+	return {'ok'}
 end
 if room.host ~= host then
 	return {'not host'}
@@ -185,8 +205,10 @@ if what == 'kick' then
 	unseat(room, {target})
 	tell('k', room, target, '-', {})
 else -- grant
-	appoint(room, target)
+	appoint(room, -1)
+	room.granter, room.target = host, target
 	save(room)
-	tell('g', room, host, '-', {})
+	tell('m', room, host, '-', {})
+	return {'ok', text(room.fence)}
 end
 return {'ok'}

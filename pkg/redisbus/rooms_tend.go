@@ -102,7 +102,8 @@ func (r *Rooms) seatsOf(ctx context.Context, node, after string, n int) ([]entry
 }
 
 // compare finds out whether Redis has as many seats of this node as it should. Should
-// it not at two looks, or should it perhaps have lost some, they are audited.
+// it not at two looks, or should it perhaps have lost some, they are audited. What Redis
+// may have lost of moves of hosts is done again.
 func (r *Rooms) compare(ctx context.Context) error {
 	least, most := r.counts()
 	from, to := seatsRange(r.node)
@@ -118,6 +119,11 @@ func (r *Rooms) compare(ctx context.Context) error {
 	if under := r.link.regime(); due || under != r.audited || len(r.missed) > 0 {
 		if err := r.audit(ctx); err != nil {
 			return err
+		}
+		if under != r.audited {
+			if err := r.assignAgain(ctx); err != nil {
+				return err
+			}
 		}
 		r.audited = under
 	}

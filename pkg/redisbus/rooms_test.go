@@ -171,6 +171,7 @@ func TestRoomsTransitions(t *testing.T) {
 		is(t, "Grant by another", r.Grant(ctx, again, 1), relay.ErrNotHost)
 		is(t, "Grant", r.Grant(ctx, a, 1), nil)
 		is(t, "Grant", r.Grant(ctx, a, 1), relay.ErrNotHost)
+		is(t, "Assign", r.Assign(ctx, a), nil)
 		r.leave(again)
 		is(t, "Tell", r.Tell(ctx, room.ID), nil)
 		r.has(room, 0, 0)
@@ -180,11 +181,11 @@ func TestRoomsTransitions(t *testing.T) {
 		is(t, "Close", r.Close(ctx, room.ID), nil)
 		r.told(room,
 			"!j 0 <fence> 0 n-0 0", "!j 0 = 1 n-1 0", "!j 0 = 2 n-2 0", "!l 0 = -1 - 1 1", "!k 0 = 2 - 0",
-			"!j 0 = 1 again 0 2 0 n-0 1 again", "!g 1 <fence> 0 - 0", "!l 0 <fence> -1 - 1 1", "!t 0 = -1 - 0 1 0 n-0",
+			"!j 0 = 1 again 0 2 0 n-0 1 again", "!m -1 <fence> 0 - 0", "!g 1 <fence> 0 - 0", "!l 0 <fence> -1 - 1 1", "!t 0 = -1 - 0 1 0 n-0",
 			"!l -1 <fence> -1 - 1 0", "!t -1 = -1 - 0 0", "!c -1 = -1 - 0")
 		for what, err := range map[string]error{
 			"Room": second(r.Room(ctx, room.ID)), "Close": r.Close(ctx, room.ID), "Tell": r.Tell(ctx, room.ID),
-			"Kick": r.Kick(ctx, a, 1), "Grant": r.Grant(ctx, a, 1), "Connected": third(r.Connected(ctx, room.ID)),
+			"Kick": r.Kick(ctx, a, 1), "Grant": r.Grant(ctx, a, 1), "Assign": r.Assign(ctx, a), "Connected": third(r.Connected(ctx, room.ID)),
 			"Join":   second(r.Join(ctx, room.ID, room.Secret, "x", 1, false)),
 			"Rejoin": second(r.Rejoin(ctx, room.ID, room.Secret, "x", 1, 101, false)),
 		} {
@@ -193,7 +194,7 @@ func TestRoomsTransitions(t *testing.T) {
 		if n, err := r.link.ask.Exists(ctx, r.link.keys.roomKeys(room.ID)[1:6]...).Result(); err != nil || n != 0 {
 			t.Errorf("%d keys are left of the room (%v)", n, err)
 		}
-		for what, want := range map[string]float64{"create": 1, "join": 3, "rejoin": 1, "leave": 3, "kick": 1, "grant": 1, "tell": 2, "close": 1, "reap": 0} {
+		for what, want := range map[string]float64{"create": 1, "join": 3, "rejoin": 1, "leave": 3, "kick": 1, "grant": 1, "assign": 1, "tell": 2, "close": 1, "reap": 0} {
 			if n := testCounter(t, r.metrics.transitions.WithLabelValues(what)); n != want {
 				t.Errorf("%v transitions %s are counted, want %v", n, what, want)
 			}

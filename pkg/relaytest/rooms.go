@@ -123,6 +123,7 @@ func Rooms(t *testing.T, b RoomsBackend) {
 			{"Expiry", testRoomsExpiry},
 			{"Storm", testRoomsStorm},
 			{"Model", testRoomsModel},
+			{"MoveOfTheDead", testRoomsMoveOfTheDead},
 		} {
 			wg.Go(func() { run(t, waits) })
 		}
@@ -132,6 +133,7 @@ func Rooms(t *testing.T, b RoomsBackend) {
 			part{"Leave", testRoomsLeave},
 			part{"Kick", testRoomsKick},
 			part{"Grant", testRoomsGrant},
+			part{"Move", testRoomsMove},
 			part{"Tell", testRoomsTell},
 			part{"Close", testRoomsClose},
 			part{"Order", testRoomsOrder},
@@ -226,6 +228,14 @@ func (s *roomsSuite) rejoin(n *RoomsNode, room relay.Room, p *player) {
 	p.Seat, p.node = seat, n
 }
 
+// grant has a host make another client host, and returns the events of that.
+func (s *roomsSuite) grant(host *player, target int32) []relay.RoomEvent {
+	s.t.Helper()
+	s.done("Grant", host.node.Grant(s.t.Context(), host.Seat, target))
+	s.done("Assign", host.node.Assign(s.t.Context(), host.Seat))
+	return []relay.RoomEvent{movingEvent(host.Client), grantedEvent(target, host.Client)}
+}
+
 // refused checks the error of a call.
 func (s *roomsSuite) refused(what string, err, want error) {
 	s.t.Helper()
@@ -304,6 +314,10 @@ func leftEvent(host int32, gone ...int32) relay.RoomEvent {
 
 func kickedEvent(host, client int32) relay.RoomEvent {
 	return relay.RoomEvent{Kind: relay.RoomKicked, Host: host, Client: client}
+}
+
+func movingEvent(from int32) relay.RoomEvent {
+	return relay.RoomEvent{Kind: relay.RoomMoving, Host: relay.NoHost, Client: from}
 }
 
 func grantedEvent(host, from int32) relay.RoomEvent {

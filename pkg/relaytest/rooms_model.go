@@ -17,6 +17,8 @@ import (
 type modelRoom struct {
 	relay.Room
 	host      int32
+	granter   int32          // while the host is on the move who was host, else relay.NoHost
+	target    int32          // and to whom it is granted
 	clients   []*modelClient // by their ids
 	connected int
 	events    []relay.RoomEvent // as plainEvent has them
@@ -57,7 +59,7 @@ func (m *modelRoom) client(id int32) *modelClient {
 func (m *modelRoom) sit(c *modelClient, all bool) {
 	c.seated = true
 	m.connected++
-	if m.host == relay.NoHost {
+	if m.connected == 1 {
 		m.host = c.Client
 	}
 	e := joinedEvent(m.host, &c.player)
@@ -75,12 +77,23 @@ func (m *modelRoom) unseat(ids ...int32) {
 		c.before = append(c.before, c.Seat)
 		m.connected--
 	}
-	if slices.Contains(ids, m.host) {
-		m.host = relay.NoHost
-		if left := m.ids(); len(left) > 0 {
-			m.host = left[0]
-		}
+	if slices.Contains(ids, m.host) || slices.Contains(ids, m.granter) {
+		m.elect()
 	}
+}
+
+// elect makes the target of a grant host, or else the first one.
+func (m *modelRoom) elect() {
+	target := m.client(m.target)
+	switch left := m.ids(); {
+	case target != nil && target.seated:
+		m.host = target.Client
+	case len(left) > 0:
+		m.host = left[0]
+	default:
+		m.host = relay.NoHost
+	}
+	m.granter, m.target = relay.NoHost, relay.NoHost
 }
 
 // model runs transitions at random, one after the other, and knows what comes of them.
@@ -99,7 +112,7 @@ func testRoomsModel(t *testing.T, s *roomsSuite) {
 	t.Logf("seed %d", seed)
 	m := &model{s, rand.New(rand.NewPCG(seed, 0)), []*RoomsNode{s.open(), s.openMortal(), s.openMortal()}, nil, map[string]int{}}
 	for _, max := range []int32{1, 2, 5, 9} {
-		m.rooms = append(m.rooms, &modelRoom{Room: s.create(max, m.nodes[0]), host: relay.NoHost})
+		m.rooms = append(m.rooms, &modelRoom{Room: s.create(max, m.nodes[0]), host: relay.NoHost, granter: relay.NoHost, target: relay.NoHost})
 	}
 	const deaths = 2
 	for range deaths {
@@ -122,7 +135,7 @@ func (m *model) step() {
 	room := m.rooms[m.r.IntN(len(m.rooms))]
 	n := m.nodes[m.r.IntN(len(m.nodes))]
 	heard := len(room.events)
-	switch m.r.IntN(12) {
+	switch m.r.IntN(14) {
 	case 0, 1, 2:
 		m.join(n, room)
 	case 3, 4:
@@ -140,8 +153,8 @@ func (m *model) step() {
 	case 9:
 		m.command("grant", room, func(n *RoomsNode, host relay.Seat, target int32) error { return n.Grant(m.t.Context(), host, target) },
 			func(target int32) {
-				room.events = append(room.events, grantedEvent(target, room.host))
-				room.host = target
+				room.events = append(room.events, movingEvent(room.host))
+				room.host, room.granter, room.target = relay.NoHost, room.host, target
 			})
 	case 10:
 		m.end("tell", n.Tell(m.t.Context(), room.ID))
@@ -152,6 +165,8 @@ func (m *model) step() {
 		if host != room.host || !slices.Equal(clients, room.ids()) {
 			m.t.Fatalf("connected are %d, host is %d; want %d and %d", clients, host, room.ids(), room.host)
 		}
+	case 12, 13:
+		m.assign(room)
 	}
 	if len(room.events) > heard {
 		m.await(room)
@@ -293,6 +308,32 @@ func (m *model) command(what string, room *modelRoom, command func(*RoomsNode, r
 	}
 	if m.end(what, command(node, seat, target), want...) {
 		happens(target)
+	}
+}
+
+// assign ends a move, if it is one and who has granted does it.
+func (m *model) assign(room *modelRoom) {
+	by := room.client(m.target(room))
+	if room.granter != relay.NoHost && m.r.IntN(3) > 0 {
+		by = room.client(room.granter)
+	}
+	if by == nil {
+		return
+	}
+	seat, node := by.Seat, by.node
+	if len(by.before) > 0 && m.r.IntN(10) == 0 {
+		seat = by.before[m.r.IntN(len(by.before))]
+	}
+	if !slices.Contains(m.nodes, node) { // it has died
+		node = m.nodes[0]
+	}
+	var want []error
+	if !by.seated || seat != by.Seat {
+		want = append(want, relay.ErrNoSeat)
+	}
+	if m.end("assign", node.Assign(m.t.Context(), seat), want...) && by.Client == room.granter {
+		room.elect()
+		room.events = append(room.events, grantedEvent(room.host, by.Client))
 	}
 }
 

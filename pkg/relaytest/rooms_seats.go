@@ -116,8 +116,7 @@ func testRoomsLeave(t *testing.T, s *roomsSuite) {
 		want = append(want, leftEvent(host, seat.Client))
 	}
 	leave(b, p[1].Seat, 0, 0, 2, 3)
-	s.done("Grant", a.Grant(t.Context(), p[0].Seat, 3))
-	want = append(want, grantedEvent(3, 0))
+	want = append(want, s.grant(p[0], 3)...)
 	leave(a, p[3].Seat, 0, 0, 2) // not 1, who has gone
 	for _, no := range []relay.Seat{
 		{Room: room.ID, Client: 0, Name: newSeatName()}, {Room: room.ID, Client: 9, Name: newSeatName()},
@@ -190,7 +189,7 @@ func (s *roomsSuite) commanded(what string, p []*player, command func(*RoomsNode
 	}
 }
 
-// The host, and nobody else, makes another one host.
+// The host, and nobody else, makes another one host. Nobody is while it does so.
 func testRoomsGrant(t *testing.T, s *roomsSuite) {
 	a, b := s.open(), s.open()
 	room := s.create(5, a, b)
@@ -200,24 +199,23 @@ func testRoomsGrant(t *testing.T, s *roomsSuite) {
 	s.connected(b, room.ID, 0, 0, 1, 2)
 	grant := func(n *RoomsNode, host relay.Seat, target int32) error { return n.Grant(t.Context(), host, target) }
 	s.commanded("Grant", p, grant)
-	s.done("Grant", grant(a, p[0].Seat, 2))
+	want = append(want, s.grant(p[0], 2)...)
 	s.connected(b, room.ID, 2, 0, 1, 2)
 	s.refused("Grant by who was host", grant(a, p[0].Seat, 1), relay.ErrNotHost)
 	s.refused("Kick by who was host", a.Kick(t.Context(), p[0].Seat, 1), relay.ErrNotHost)
 	s.refused("Grant by the host to itself", grant(b, p[2].Seat, 2), relay.ErrNoClient)
-	s.done("Grant", grant(b, p[2].Seat, 1))
-	s.done("Grant", grant(b, p[1].Seat, 0))
+	want = append(want, s.grant(p[2], 1)...)
+	want = append(want, s.grant(p[1], 0)...)
 	s.done("Kick", a.Kick(t.Context(), p[0].Seat, 2))
 	b.Leave(p[2].Seat)
-	want = append(want, grantedEvent(2, 0), grantedEvent(1, 2), grantedEvent(0, 1), kickedEvent(0, 2))
+	want = append(want, kickedEvent(0, 2))
 	// A host is host by its seat: who comes back is another one.
 	old := p[0].Seat
 	a.Leave(old)
 	s.connected(b, room.ID, 1, 1)
 	s.rejoin(a, room, p[0])
-	s.done("Grant", grant(b, p[1].Seat, 0))
+	want = append(append(want, leftEvent(1, 0), joinedEvent(1, p[0])), s.grant(p[1], 0)...)
 	s.refused("Kick by the host with its old seat", a.Kick(t.Context(), old, 1), relay.ErrNoSeat)
-	want = append(want, leftEvent(1, 0), joinedEvent(1, p[0]), grantedEvent(0, 1))
 	s.heard(a, room, want...)
 	s.heard(b, room, want...)
 	s.agree(room, a, b)
@@ -239,7 +237,10 @@ func testRoomsTell(t *testing.T, s *roomsSuite) {
 	s.done("Tell", a.Tell(t.Context(), room.ID))
 	s.done("Grant", b.Grant(t.Context(), seats[0], 11))
 	s.done("Tell", a.Tell(t.Context(), room.ID))
-	want = append(want, toldEvent(0, seats...), toldEvent(0, seats...), grantedEvent(11, 0), toldEvent(11, seats...))
+	s.done("Assign", b.Assign(t.Context(), seats[0]))
+	s.done("Tell", a.Tell(t.Context(), room.ID))
+	want = append(want, toldEvent(0, seats...), toldEvent(0, seats...), movingEvent(0), toldEvent(relay.NoHost, seats...),
+		grantedEvent(11, 0), toldEvent(11, seats...))
 	s.heard(b, room, want...)
 	s.refused("Tell of no room", a.Tell(t.Context(), room.ID^1), relay.ErrNoRoom)
 	_, _, err := a.Connected(t.Context(), room.ID^1)

@@ -20,7 +20,8 @@ const (
 	// the time between two things that one does.
 	stormers   = 2
 	stormPause = 500 * time.Microsecond
-	stormMax   = 7 // clients of each room
+	stormMax   = 7                    // clients of each room
+	stormMove  = 2 * time.Millisecond // how long some hosts are on the move
 )
 
 // RoomStorm is clients of a few rooms that join, leave, come back, kick and grant at
@@ -89,7 +90,7 @@ func (s *RoomStorm) Await(steps int) {
 	Eventually(s.tb, fmt.Sprint(steps, " more steps"), func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.Steps() >= until && s.done[relay.RoomJoined] > 0 && s.done[relay.RoomKicked] > 0 && s.done[relay.RoomGranted] > 0
+		return s.Steps() >= until && s.done[relay.RoomJoined] > 0 && s.done[relay.RoomKicked] > 0 && s.done[relay.RoomMoving] > 0
 	})
 }
 
@@ -156,7 +157,31 @@ func (s *RoomStorm) step(n *RoomsNode, r *rand.Rand) {
 	case 6:
 		s.command(n, r, relay.RoomKicked, func(host relay.Seat, target int32) error { return n.Kick(ctx, host, target) })
 	case 7:
-		s.command(n, r, relay.RoomGranted, func(host relay.Seat, target int32) error { return n.Grant(ctx, host, target) })
+		s.command(n, r, relay.RoomMoving, func(host relay.Seat, target int32) error {
+			err := n.Grant(ctx, host, target)
+			if unsure := errors.Is(err, relay.ErrUnavailable); err == nil || unsure {
+				if !unsure && r.IntN(2) == 0 {
+					time.Sleep(stormMove) // others do something meanwhile
+				}
+				s.assign(n, host, unsure)
+			}
+			return err
+		})
+	}
+}
+
+// assign ends a move, or else gives the seat up: that ends it, too.
+func (s *RoomStorm) assign(n *RoomsNode, host relay.Seat, unsure bool) {
+	err := n.Assign(context.Background(), host)
+	switch {
+	case !unsure && (err == nil || errors.Is(err, relay.ErrNoSeat)):
+	case unsure, errors.Is(err, relay.ErrUnavailable), errors.Is(err, relay.ErrClosed):
+		s.mu.Lock()
+		delete(s.held, host.Name)
+		s.mu.Unlock()
+		n.Leave(host)
+	default:
+		s.tb.Errorf("Assign: %v", err)
 	}
 }
 
@@ -319,6 +344,9 @@ func (s *RoomStorm) differs(n *RoomsNode, room relay.Room, v *RoomView) string {
 	if err != nil || host != v.Host || !slices.Equal(clients, v.Clients()) {
 		return fmt.Sprintf("connected are %d, of whom %d is host (%v); by the events %d, of whom %d is", clients, host, err, v.Clients(), v.Host)
 	}
+	if v.Moving() {
+		return "nobody is host"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for client, name := range v.Seats {
@@ -357,14 +385,14 @@ func (s *RoomStorm) count() {
 			}
 		}
 	}
-	for _, kind := range []relay.RoomEventKind{relay.RoomJoined, relay.RoomKicked, relay.RoomGranted} {
+	for _, kind := range []relay.RoomEventKind{relay.RoomJoined, relay.RoomKicked, relay.RoomMoving} {
 		if least, most := s.done[kind], s.done[kind]+s.maybe[kind]; heard[kind] < least || heard[kind] > most {
 			s.tb.Errorf("of kind %q there were %d events, but %d to %d transitions", kind, heard[kind], least, most)
 		}
 	}
 	s.tb.Logf("%d steps; confirmed: %d joined, %d kicked, %d granted; not confirmed: %d, %d, %d", s.Steps(),
-		s.done[relay.RoomJoined], s.done[relay.RoomKicked], s.done[relay.RoomGranted],
-		s.maybe[relay.RoomJoined], s.maybe[relay.RoomKicked], s.maybe[relay.RoomGranted])
+		s.done[relay.RoomJoined], s.done[relay.RoomKicked], s.done[relay.RoomMoving],
+		s.maybe[relay.RoomJoined], s.maybe[relay.RoomKicked], s.maybe[relay.RoomMoving])
 }
 
 // Clients come and go from several nodes, of which one dies and one is taken for dead.

@@ -11,7 +11,8 @@ import (
 
 // RoomView is what somebody knows of a room who hears its topic. Apply checks what
 // must be true of a room at every place of that order: with clients it has one host,
-// who is connected, and fences rise with the hosts.
+// who is connected, or else the host is on the move, which who was host before is there
+// to end; and fences rise with the hosts.
 type RoomView struct {
 	// Fixed after NewRoomView.
 	id  int32
@@ -25,6 +26,9 @@ type RoomView struct {
 	Closed  bool
 	Unknown bool // events were missed, and none since has told of everybody
 
+	granter int32 // who was host, while the host is on the move; else relay.NoHost
+	strange bool  // the host is on the move, and nobody has heard who was it
+
 	next  int32           // id of the next new client
 	known bool            // next is, since nothing was ever missed
 	names map[string]bool // of all seats so far
@@ -32,7 +36,7 @@ type RoomView struct {
 
 // NewRoomView is that of one who hears of a new room from its first event on.
 func NewRoomView(id, max int32) *RoomView {
-	return &RoomView{id: id, max: max, Host: relay.NoHost, Seats: map[int32]string{}, Ended: map[string]relay.RoomEventKind{},
+	return &RoomView{id: id, max: max, Host: relay.NoHost, granter: relay.NoHost, Seats: map[int32]string{}, Ended: map[string]relay.RoomEventKind{},
 		Counts: map[relay.RoomEventKind]int{}, known: true, names: map[string]bool{}}
 }
 
@@ -63,6 +67,9 @@ func (v *RoomView) Miss() { v.Unknown, v.known = true, false }
 
 // Whole tells that the view has missed nothing since the room was made.
 func (v *RoomView) Whole() bool { return v.known }
+
+// Moving tells that the host is on the move: there are clients, and none of them is it.
+func (v *RoomView) Moving() bool { return v.granter != relay.NoHost || v.strange }
 
 // Clients are the ids of those who are connected, in ascending order.
 func (v *RoomView) Clients() []int32 { return slices.Sorted(maps.Keys(v.Seats)) }
@@ -114,14 +121,20 @@ func (v *RoomView) follow(e *relay.RoomEvent) error {
 	case relay.RoomLeft:
 		return v.leave(e)
 	case relay.RoomKicked:
-		if _, is := v.Seats[e.Client]; !is || e.Client == v.Host || e.Host != v.Host {
+		if _, is := v.Seats[e.Client]; !is || v.Moving() || e.Client == v.Host || e.Host != v.Host {
 			return fmt.Errorf("host %d of %d has kicked", v.Host, v.Clients())
 		}
 		v.end(e.Client, e.Kind)
-	case relay.RoomGranted:
-		if _, is := v.Seats[e.Host]; !is || e.Client != v.Host || e.Host == v.Host {
+	case relay.RoomMoving:
+		if v.Moving() || e.Client != v.Host || e.Host != relay.NoHost || len(v.Seats) < 2 {
 			return fmt.Errorf("host %d of %d has granted", v.Host, v.Clients())
 		}
+		v.granter = e.Client
+	case relay.RoomGranted:
+		if _, is := v.Seats[e.Host]; !is || !v.Moving() || !v.strange && e.Client != v.granter {
+			return fmt.Errorf("host %d of %d was granted by %d", v.Host, v.Clients(), v.granter)
+		}
+		v.granter, v.strange = relay.NoHost, false
 	case relay.RoomTold:
 		if !e.Full || e.Client != -1 || e.Host != v.Host {
 			return fmt.Errorf("host is %d of %d", v.Host, v.Clients())
@@ -130,7 +143,7 @@ func (v *RoomView) follow(e *relay.RoomEvent) error {
 		if e.Host != relay.NoHost || e.Client != -1 {
 			return errors.New("a room that is closed has a host")
 		}
-		v.Closed = true
+		v.Closed, v.granter, v.strange = true, relay.NoHost, false
 		for _, client := range v.Clients() {
 			v.end(client, e.Kind)
 		}
@@ -156,8 +169,12 @@ func (v *RoomView) join(e *relay.RoomEvent) error {
 	v.next = max(v.next, e.Client+1)
 	v.names[e.Name] = true
 	v.Seats[e.Client] = e.Name
-	if want := v.Host; e.Host != want && (want != relay.NoHost || e.Host != e.Client) {
-		return fmt.Errorf("the host was %d", want)
+	want := v.Host
+	if len(v.Seats) == 1 {
+		want = e.Client
+	}
+	if e.Host != want {
+		return fmt.Errorf("the host was %d", v.Host)
 	}
 	return nil
 }
@@ -178,22 +195,41 @@ func (v *RoomView) leave(e *relay.RoomEvent) error {
 		v.end(client, e.Kind)
 	}
 	want := v.Host
-	if slices.Contains(e.Gone, want) {
+	if v.Moving() && len(v.Seats) > 0 {
+		if !slices.Contains(e.Gone, v.granter) && (!v.strange || e.Host == relay.NoHost) {
+			return v.remains(e, relay.NoHost)
+		}
+		v.granter, v.strange = relay.NoHost, false
+		if _, is := v.Seats[e.Host]; is {
+			return nil // to whom it was granted, or the first one
+		}
+		return v.remains(e, v.Clients()[0])
+	}
+	if v.Moving() || slices.Contains(e.Gone, want) {
+		v.granter, v.strange = relay.NoHost, false
 		want = relay.NoHost
 		if left := v.Clients(); len(left) > 0 {
 			want = left[0]
 		}
 	}
-	if e.Host != want {
-		return fmt.Errorf("%d are left, and the host should be %d", v.Clients(), want)
+	return v.remains(e, want)
+}
+
+// remains checks who is host after somebody has left.
+func (v *RoomView) remains(e *relay.RoomEvent, host int32) error {
+	if e.Host != host {
+		return fmt.Errorf("%d are left, and the host should be %d", v.Clients(), host)
 	}
 	return nil
 }
 
 // check is called after an event.
 func (v *RoomView) check(e *relay.RoomEvent) error {
-	if _, is := v.Seats[v.Host]; is != (len(v.Seats) > 0) || !is && v.Host != relay.NoHost {
+	if _, is := v.Seats[v.Host]; is != (len(v.Seats) > 0 && !v.Moving()) || !is && v.Host != relay.NoHost {
 		return fmt.Errorf("host %d is none of %d", v.Host, v.Clients())
+	}
+	if _, is := v.Seats[v.granter]; !is && v.granter != relay.NoHost {
+		return fmt.Errorf("client %d, who has granted, is none of %d", v.granter, v.Clients())
 	}
 	if !e.Full {
 		if len(e.All) > 0 {
@@ -224,6 +260,7 @@ func (v *RoomView) restore(e *relay.RoomEvent) error {
 	if len(v.Seats) > int(v.max) || v.Closed && len(v.Seats) > 0 {
 		return fmt.Errorf("too many are connected: %d", v.Clients())
 	}
+	v.granter, v.strange = relay.NoHost, e.Host == relay.NoHost && len(v.Seats) > 0
 	if v.Closed {
 		return nil
 	}
