@@ -120,7 +120,7 @@ var (
 
 // Flushed waits until all that was sent before, by functions given to Do too, has
 // been written to the network, as long as the peer takes something of it within
-// 30 seconds. The error is ErrClosing. Only for the reader.
+// 30 seconds. The error is ErrClosing. One may wait at a time; not on a loop.
 func (c *Conn) Flushed() error { return c.flushedBy(nil) }
 
 // FlushedWithin is Flushed with a bound, after which the error is ErrSlow.

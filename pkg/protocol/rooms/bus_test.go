@@ -24,6 +24,7 @@ type bus struct {
 	answers     func() error // of Join and Rejoin, after they have happened; nil: none fails
 	onAssign    func()       // called before Assign
 	assignFails bool         // Assign does
+	grantLost   bool         // Grant does what it should, and nobody is answered
 	onTell      func()       // called, with the lock held, before an event that tells all
 	tells       int
 }
@@ -304,6 +305,9 @@ func (b *bus) Grant(_ context.Context, host relay.Seat, target int32) error {
 	r.host, r.granted, r.granter = relay.NoHost, target, host.Client
 	r.fence++
 	b.tell(host.Room, &relay.RoomEvent{Kind: relay.RoomMoving, Host: r.host, Fence: r.fence, Client: host.Client})
+	if b.grantLost {
+		return relay.ErrUnavailable
+	}
 	return nil
 }
 

@@ -115,7 +115,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			server: s,
 			conn:   c,
 			at:     notSeated,
-			moved:  make(chan struct{}, 1),
 			sends:  conn.NewBucket(s.cfg.Rate, s.cfg.Rate*burstSeconds),
 			others: conn.NewBucket(s.cfg.Rate*othersFactor, s.cfg.Rate*othersFactor*burstSeconds),
 		}

@@ -29,8 +29,6 @@ type session struct {
 	server *Server
 	conn   *conn.Conn
 
-	moved chan struct{} // has room: the client was told that it is host no more, since it has granted it
-
 	inFlight conn.InFlight              // of what it relays; each is answered within two seconds
 	fence    atomic.Int64               // of its hosting, at its place in the room's stream; 0: it is not host
 	going    atomic.Pointer[relay.Seat] // to be given up when nothing is in flight
@@ -166,7 +164,7 @@ func (s *session) handle(flag roomspb.FlagType, data []byte) *problem {
 		if proto.Unmarshal(data, &r) != nil {
 			return errPayload
 		}
-		return s.grant(r.HostID)
+		return s.asHost(r.HostID, s.server.deps.Seats.Grant)
 	}
 	return errFlag
 }
@@ -289,33 +287,17 @@ func (s *session) asHost(target int32, do func(ctx context.Context, host relay.S
 	return s.failed(err)
 }
 
-// grant makes another client host. That one hears of it only when this client was told,
-// so that never two believe to be host.
-func (s *session) grant(target int32) *problem {
-	select {
-	case <-s.moved: // of an earlier time, when nobody waited any more
-	default:
-	}
-	if p := s.asHost(target, s.server.deps.Seats.Grant); p != nil {
-		return p
-	}
-	told := time.NewTimer(askTimeout)
-	defer told.Stop()
-	select {
-	case <-s.moved:
-		// Who reads too slowly for that is host no more all the same.
-		_ = s.conn.FlushedWithin(tellTimeout)
-	case <-told.C:
-		// This node does not hear the room: the end of the seat makes the other one host.
-		s.conn.Close(conn.CodeTryLater, "the room cannot be heard: reconnect", conn.ReasonBroker)
-		return nil
+// assign is the second step of a grant by this client, after it has been told of the
+// first: so never two believe to be host. If it fails the end of the seat does the same.
+func (s *session) assign(seat relay.Seat) {
+	if errors.Is(s.conn.FlushedWithin(tellTimeout), conn.ErrClosing) {
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	if err := s.server.deps.Seats.Assign(ctx, s.own); errors.Is(err, relay.ErrUnavailable) {
-		s.conn.Close(conn.CodeTryLater, "the host could not be moved: reconnect", conn.ReasonBroker) // as above
+	if err := s.server.deps.Seats.Assign(ctx, seat); errors.Is(err, relay.ErrUnavailable) {
+		s.conn.Close(conn.CodeTryLater, "the host could not be moved: reconnect", conn.ReasonBroker)
 	}
-	return nil
 }
 
 // bodies hold the body of a message until it has been enqueued.

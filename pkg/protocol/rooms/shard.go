@@ -328,14 +328,12 @@ func (sh *shard) move(host int32, fence int64) {
 		for _, s := range sh.seated {
 			s.queue(begin)
 		}
-		if former != nil {
-			select {
-			case former.moved <- struct{}{}:
-			default: // nobody has waited for the last one
-			}
-		}
 	}
 	if sh.moving {
+		if former != nil { // it has granted
+			seat := former.seat
+			sh.server.own.Go(func() { former.assign(seat) })
+		}
 		return
 	}
 	who := &roomspb.FinishHostMigrationResponse{HostID: host}

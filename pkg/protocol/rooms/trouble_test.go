@@ -2,6 +2,7 @@ package rooms
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +192,42 @@ func TestGrantAndGo(t *testing.T) {
 		bob.want("RESPONSE_BEGIN_HOST_MIGRATE")
 		ann.wantClose(conn.CodeTryLater, "the host could not be moved: reconnect")
 		bob.want("RESPONSE_ASSIGN_HOST HostID:1", "RESPONSE_FINISH_HOST_MIGRATE HostID:1", "RESPONSE_CLIENT_DISCONNECT ID:0 Host:false")
+	})
+}
+
+// Who is not answered whether it has granted gets an error, and has perhaps.
+func TestGrantUnanswered(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		ann, bob, _ := f.three(t)
+		f.with(func() { f.grantLost = true })
+		ann.send("REQUEST_GRANT_HOST HostID:1")
+		moves(bob, 1, true)
+		got := map[string]bool{}
+		for range 3 {
+			text, _ := ann.read()
+			got[text] = true
+		}
+		if !got["RESPONSE_BEGIN_HOST_MIGRATE"] || !got["RESPONSE_FINISH_HOST_MIGRATE HostID:1"] || len(got) != 3 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// The next host is not told before the former one was, for as long as that takes
+// something from the network, or two seconds.
+func TestGrantByOneThatReadsSlowly(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		ann, bob, cid := f.three(t)
+		for range 3 { // more than the network holds
+			cid.send(`REQUEST_RELAY_MESSAGE Type:HOST Data:"` + strings.Repeat("x", 60_000) + `"`)
+		}
+		synctest.Wait()
+		began := time.Now()
+		ann.send("REQUEST_GRANT_HOST HostID:1")
+		bob.want("RESPONSE_BEGIN_HOST_MIGRATE", "RESPONSE_ASSIGN_HOST HostID:1")
+		if took := time.Since(began); took != tellTimeout {
+			t.Errorf("it took %s, want %s", took, tellTimeout)
+		}
 	})
 }
 
