@@ -255,12 +255,12 @@ func (f *Fleet) ready() error {
 }
 
 // inDoubt tells whether others may take this node for dead: no renewal has succeeded for
-// as long as a lease lasts, or there is none. It is true one look for dead nodes, or
-// more, before one of them does so.
+// as long as a lease lasts. It is true one look for dead nodes, or more, before one of
+// them does so.
 func (f *Fleet) inDoubt() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.lease == "" || time.Since(f.renewed) >= f.times.life
+	return time.Since(f.renewed) >= f.times.life
 }
 
 // ask runs a script that may run twice, until it succeeds or ctx or fleetTimeout

@@ -26,8 +26,14 @@ const (
 	roomIDs   = 8
 	roomTries = 4
 	// roomMemory is how many of a room's clients that have left, the latest ones, may
-	// come back: each costs Redis memory as long as the room is there.
+	// come back, or as many as it is for, if those are more: each costs Redis memory as
+	// long as the room is there.
 	roomMemory = 1024
+	// maxLeaving and maxUnmade bound the seats that wait to be given up, and the rooms
+	// that were perhaps made, when others are asked for: while Redis does not answer,
+	// each attempt leaves one behind.
+	maxLeaving = 1 << 13
+	maxUnmade  = 1 << 10
 	// maxSeatName bounds the name of a seat, in bytes; see relay.Seat.
 	maxSeatName = 64
 	// roomsWaits bounds the calls that wait for replicas at once, and roomsDetours those
@@ -87,9 +93,10 @@ type Rooms struct {
 	mu      sync.Mutex
 	seats   map[place]seat // that this node has, or has asked for
 	leaving map[place]struct{}
-	asking  int    // for how many seats Redis is being asked
-	claimed bool   // the others give the seats up when this node dies
-	losses  uint64 // times that all seats were given up
+	unmade  [][]any // rooms that were perhaps made: the secret, and the ids
+	asking  int     // for how many seats Redis is being asked
+	claimed bool    // the others give the seats up when this node dies
+	losses  uint64  // times that all seats were given up
 	ended   bool
 }
 
@@ -132,13 +139,20 @@ func (r *Rooms) OnGone(gone func(room int32)) { r.onGone = append(r.onGone, gone
 // Metrics are the figures of rooms, to be registered once.
 func (r *Rooms) Metrics() *RoomsMetrics { return r.metrics }
 
-// Create implements relay.Rooms.
+// Create implements relay.Rooms. A room that was made though Redis did not confirm it is
+// removed again as soon as Redis answers, while Run runs.
 func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error) {
 	if maxClients < 1 {
 		return relay.Room{}, fmt.Errorf("a room for %d clients: want 1 or more", maxClients)
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomsTimeout)
 	defer cancel()
+	r.mu.Lock()
+	unmade := len(r.unmade)
+	r.mu.Unlock()
+	if unmade >= maxUnmade {
+		return relay.Room{}, fmt.Errorf("%w: %w", relay.ErrUnavailable, errBacklog)
+	}
 	args := []any{maxClients, r.options.Max, randomNumber()}
 	for range roomIDs {
 		args = append(args, randomNumber())
@@ -148,6 +162,12 @@ func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error
 		switch {
 		case err == nil:
 			return parseRoom(reply)
+		case errors.Is(err, relay.ErrUnavailable) || errors.Is(err, errRooms):
+			r.mu.Lock()
+			r.unmade = append(r.unmade, args[2:])
+			r.mu.Unlock()
+			r.poke()
+			return relay.Room{}, err
 		case !errors.Is(err, errRoomIDs):
 			return relay.Room{}, err
 		case try == roomTries:

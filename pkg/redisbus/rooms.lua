@@ -106,7 +106,7 @@ local function tell(kind, room, client, seat, gone, all)
 	local prev = call('GET', head) or ''
 	local place = call('XADD', stream, 'MAXLEN', length, '*', 'prev', prev, 'envelope', envelope)
 	call('PEXPIRE', stream, age)
-	call('SET', head, place, 'PX', headLife)
+	call('SET', head, place, 'PX', kind == 'c' and age or headLife) -- nothing follows the end
 	call('PUBLISH', channel, envelope .. '\42' .. string.char(#place) .. place .. '\50' .. string.char(#prev) .. prev)
 end
 

@@ -63,8 +63,8 @@ func (r *Rooms) lost(claims []relay.Claim) {
 	}
 }
 
-// giveUpAll gives up all seats. Redis is told, should it still have them, when nobody
-// here uses them any more: not before may another client be host.
+// giveUpAll gives up all seats. Redis is told, should it still have them, after those
+// who use them.
 func (r *Rooms) giveUpAll(why string) {
 	r.mu.Lock()
 	places := slices.Collect(maps.Keys(r.seats))
@@ -103,6 +103,9 @@ func (r *Rooms) giveBack(ctx context.Context) {
 	pause, failed := roomsAgainMin, false
 	for {
 		more, err := r.leaveSome(ctx)
+		if err == nil {
+			err = r.unmakeAll(ctx)
+		}
 		if err == nil {
 			if failed {
 				r.log.Info("redis knows again who has left rooms")
@@ -153,6 +156,25 @@ func (r *Rooms) leaveSome(ctx context.Context) (more bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.leaving) > 0, err
+}
+
+// unmakeAll removes the rooms that were perhaps made though nobody was told so.
+func (r *Rooms) unmakeAll(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		if len(r.unmade) == 0 {
+			r.mu.Unlock()
+			return nil
+		}
+		args := r.unmade[0]
+		r.mu.Unlock()
+		if _, err := r.do(ctx, roomUnmake, 0, args...); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.unmade = r.unmade[1:]
+		r.mu.Unlock()
+	}
 }
 
 // end gives up all seats, and the claim when there are none left.

@@ -192,8 +192,20 @@ func TestRoomsWaitForReplicas(t *testing.T) {
 	is(t, "Join", second(r.Join(t.Context(), room.ID, room.Secret, "x", 1, false)), relay.ErrUnavailable)
 	is(t, "Create", second(r.Create(t.Context(), 1)), relay.ErrUnavailable)
 	plain.has(room, 0, 0)
+	if totals, err := plain.Totals(t.Context()); err != nil || totals.Rooms != 2 {
+		t.Errorf("in all %+v (%v)", totals, err)
+	}
+	// What is given up and undone needs none.
 	_, err := r.leaveSome(t.Context())
-	is(t, "leaving", err, relay.ErrUnavailable) // though it has happened
+	is(t, "leaving", err, nil)
+	plain.has(room, relay.NoHost)
+	is(t, "unmaking", r.unmakeAll(t.Context()), nil)
+	if totals, err := plain.Totals(t.Context()); err != nil || totals.Rooms != 1 || totals.Committed != 5 || len(r.unmade) != 0 {
+		t.Errorf("in all %+v (%v), and %d to be unmade", totals, err, len(r.unmade))
+	}
+	other := openRoomsOn(t, Options{URL: url, Node: "p"}, RoomsOptions{})
+	other.join(room, 1)
+	is(t, "reaping", r.reap(t.Context(), "p"), nil)
 	plain.has(room, relay.NoHost)
 	is(t, "Room needs no replica", second(r.Room(t.Context(), room.ID)), nil)
 }
@@ -213,4 +225,29 @@ func TestRoomsAfterTheEnd(t *testing.T) {
 	if n, err := r.link.ask.Exists(t.Context(), r.link.keys.rooms(seatsKind)).Result(); err != nil || n != 0 {
 		t.Errorf("seats are left: %d (%v)", n, err)
 	}
+}
+
+// What waits to be undone is bounded.
+func TestRoomsBacklog(t *testing.T) {
+	url := relaytest.StartRedis(t).URL()
+	r := openRooms(t, url, "n", RoomsOptions{})
+	room := r.room(5)
+	r.join(room, 0)
+	r.unmade = append(r.unmade, []any{room.Secret, room.ID}) // somebody was in it
+	unused, err := r.Create(t.Context(), 5)
+	is(t, "Create", err, nil)
+	r.unmade = append(r.unmade, []any{unused.Secret ^ 1, unused.ID})
+	is(t, "unmaking", r.unmakeAll(t.Context()), nil)
+	r.has(room, 0, 0)
+	is(t, "Room", second(r.Room(t.Context(), unused.ID)), nil)
+	for i := range maxLeaving - 1 {
+		r.leaving[place{room.ID, fmt.Sprint(i)}] = struct{}{}
+	}
+	r.join(room, 1)
+	r.leaving[place{room.ID, "one too many"}] = struct{}{}
+	is(t, "Join", second(r.Join(t.Context(), room.ID, room.Secret, "x", 1, false)), errBacklog)
+	r.unmade = make([][]any, maxUnmade-1)
+	is(t, "Create", second(r.Create(t.Context(), 1)), nil)
+	r.unmade = make([][]any, maxUnmade)
+	is(t, "Create", second(r.Create(t.Context(), 1)), errBacklog)
 }

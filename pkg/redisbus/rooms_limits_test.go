@@ -115,6 +115,22 @@ func TestRoomsMemoryOfTheGone(t *testing.T) {
 	})
 }
 
+// As many of those who left may come back as there were at once.
+func TestRoomsMemoryOfLargeRooms(t *testing.T) {
+	r := openRooms(t, relaytest.StartRedis(t).URL(), "n", RoomsOptions{})
+	const max = roomMemory + 2
+	room := r.room(max)
+	for i := range int32(max) {
+		r.join(room, i)
+	}
+	is(t, "reap", r.reap(t.Context(), "n"), nil)
+	is(t, "Rejoin", second(r.Rejoin(t.Context(), room.ID, room.Secret, "x", 0, 100, false)), nil)
+	keys := r.link.keys.roomKeys(room.ID)
+	if left := r.link.ask.LLen(t.Context(), keys[5]).Val(); left != max-1 {
+		t.Errorf("%d may come back, want %d", left, max-1)
+	}
+}
+
 // A room with nobody in it is there until its time is over, and not a moment longer,
 // also while nobody has swept it.
 func TestRoomsExpireAtTheEdge(t *testing.T) {
@@ -169,6 +185,9 @@ func TestRoomsExpireAtTheEdge(t *testing.T) {
 	r.swept(0)
 	r.told(left, "!j 0 <fence> 0 n-0 0", "!l -1 <fence> -1 - 1 0", "!j 0 <fence> 0 x 0", "!l -1 <fence> -1 - 1 0", "!c -1 = -1 - 0")
 	r.told(never)
+	if life := r.link.ask.PTTL(ctx, r.link.keys.head(relay.RoomTopic(left.ID))).Val(); life <= 0 || life > roomsRetention.Age+time.Second {
+		t.Errorf("the head of a topic in which nothing follows lives for %v", life)
+	}
 	if totals, err := r.Totals(ctx); err != nil || totals != (relay.RoomTotals{Max: 10}) {
 		t.Errorf("in all %+v (%v)", totals, err)
 	}

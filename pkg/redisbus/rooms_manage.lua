@@ -44,6 +44,22 @@ if what == 'create' then
 	return {'ok', id, call('HGET', rooms, id)}
 end
 
+-- Removes the room that was made under one of some ids, with a secret that nobody was
+-- told, if there is one and nobody was ever in it.
+if what == 'unmake' then
+	local secret = tonumber(ARGV[args + 1])
+	for i = args + 2, #ARGV do
+		id = ARGV[i]
+		local room = parse(call('HGET', rooms, id))
+		if room and room.secret == secret and room.next == 0 then
+			call('HDEL', rooms, id)
+			call('HINCRBY', rooms, 'committed', text(-committed(room.max)))
+			call('ZREM', empty, id)
+		end
+	end
+	return {'ok'}
+end
+
 if what == 'room' then
 	if find() then
 		return {'ok', call('HGET', rooms, id)}

@@ -37,33 +37,35 @@ type roomAct struct {
 	name    string
 	in      bool // it happens in one room
 	keys    int  // how many of roomKeys it needs
-	changes bool // it is a transition, which counts once replicas have it
+	changes bool // it is a transition
+	lasts   bool // it counts once replicas have it; what takes seats away is found out again if lost
 	repeats bool // it may be tried again when the answer was lost
 }
 
 // What the scripts can do.
 var (
-	roomCreate = roomAct{name: "create", keys: 3, changes: true, repeats: true}
+	roomCreate = roomAct{name: "create", keys: 3, changes: true, lasts: true, repeats: true}
 	roomRead   = roomAct{name: "room", keys: 2, repeats: true}
 	roomList   = roomAct{name: "list", keys: 2, repeats: true}
 	roomTotals = roomAct{name: "totals", keys: 3, repeats: true}
 	roomsOver  = roomAct{name: "over", keys: 2, repeats: true}
 	roomNodes  = roomAct{name: "nodes", keys: 3, repeats: true}
+	roomUnmake = roomAct{name: "unmake", keys: 2, repeats: true}
 
-	roomJoin      = roomAct{name: "join", in: true, keys: 8, changes: true, repeats: true}
-	roomRejoin    = roomAct{name: "rejoin", in: true, keys: 8, changes: true, repeats: true}
+	roomJoin      = roomAct{name: "join", in: true, keys: 8, changes: true, lasts: true, repeats: true}
+	roomRejoin    = roomAct{name: "rejoin", in: true, keys: 8, changes: true, lasts: true, repeats: true}
 	roomLeave     = roomAct{name: "leave", in: true, keys: 8, changes: true, repeats: true}
 	roomReap      = roomAct{name: "reap", in: true, keys: 8, changes: true, repeats: true}
-	roomKick      = roomAct{name: "kick", in: true, keys: 8, changes: true}
-	roomGrant     = roomAct{name: "grant", in: true, keys: 8, changes: true}
-	roomAssign    = roomAct{name: "assign", in: true, keys: 8, changes: true, repeats: true}
-	roomClose     = roomAct{name: "close", in: true, keys: 8, changes: true, repeats: true}
+	roomKick      = roomAct{name: "kick", in: true, keys: 8, changes: true, lasts: true}
+	roomGrant     = roomAct{name: "grant", in: true, keys: 8, changes: true, lasts: true}
+	roomAssign    = roomAct{name: "assign", in: true, keys: 8, changes: true, lasts: true, repeats: true}
+	roomClose     = roomAct{name: "close", in: true, keys: 8, changes: true, lasts: true, repeats: true}
 	roomExpire    = roomAct{name: "expire", in: true, keys: 8, changes: true, repeats: true}
 	roomTell      = roomAct{name: "tell", in: true, keys: 8, changes: true, repeats: true}
 	roomConnected = roomAct{name: "connected", in: true, keys: 4, repeats: true}
 )
 
-func (a roomAct) question() question { return question{repeats: a.repeats, lasts: a.changes} }
+func (a roomAct) question() question { return question{repeats: a.repeats, lasts: a.lasts} }
 
 // scriptCmd runs a script by its hash, and by its source once Redis has said that it
 // does not know it.

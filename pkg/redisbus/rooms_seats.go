@@ -17,7 +17,9 @@ var (
 	errSeatName = errors.New("want 1 to 64 visible ASCII characters, and no lone hyphen")
 	// errSeatInUse means that a seat of that name is taken, or being given up.
 	errSeatInUse = errors.New("the node has used the seat's name")
-	errGivenUp   = errors.New("all seats of the node were given up meanwhile")
+	// errBacklog means that too much waits to be undone.
+	errBacklog = errors.New("redis does not answer, and what was asked for last is not undone yet")
+	errGivenUp = errors.New("all seats of the node were given up meanwhile")
 )
 
 // place tells a seat of this node from all others.
@@ -41,7 +43,8 @@ func (r *Rooms) Join(ctx context.Context, room, secret int32, name string, clien
 }
 
 // Rejoin implements relay.Seats. A client that left so long ago that 1024 others of the
-// room have left since is relay.ErrNoClient. Names are those of Join.
+// room have left since, and as many as it is for, is relay.ErrNoClient. Names are those
+// of Join.
 func (r *Rooms) Rejoin(ctx context.Context, room, secret int32, name string, client, clientSecret int32, all bool) (relay.Seat, error) {
 	return r.sit(ctx, roomRejoin, room, secret, name, client, clientSecret, all)
 }
@@ -115,6 +118,8 @@ func (r *Rooms) ask(p place) (losses uint64, err error) {
 	switch {
 	case r.ended:
 		return 0, relay.ErrClosed
+	case len(r.leaving) >= maxLeaving:
+		return 0, fmt.Errorf("%w: %w", relay.ErrUnavailable, errBacklog)
 	case has || leaves:
 		return 0, fmt.Errorf("%w: %w", relay.ErrUnavailable, errSeatInUse)
 	}

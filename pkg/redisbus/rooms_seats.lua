@@ -37,7 +37,7 @@ local function unseat(room, gone)
 		call('ZREM', seats, table.concat({node, id, seat, client}, ' '))
 		call('LPUSH', left, client)
 	end
-	for _ = memory + 1, call('LLEN', left) do
+	for _ = math.max(memory, room.max) + 1, call('LLEN', left) do
 		local client = call('RPOP', left)
 		local _, seating = about(client)
 		call('HDEL', known, client, seating or client)

@@ -74,6 +74,8 @@ type sitting struct {
 	shown []said // broadcasts, in the order in which they came
 	host  int32  // as it was told last; unknownHost before, noHost while it moves
 	spans map[span]*extent
+	// former is the voice of its last hosting.
+	former *voice
 
 	// Guarded by party.mu.
 	ended  int64 // 0: not yet

@@ -175,7 +175,8 @@ func (p *player) handle(s *sitting, m rooms.Payload) error {
 	case rooms.ResponseRelay:
 		return p.relay(s, m.Data)
 	case rooms.ResponseAssign:
-		p.host(p.party.believe(s))
+		s.former = p.party.believe(s)
+		p.host(s.former)
 	case rooms.ResponseBegin:
 		s.host = noHost
 		p.host(nil)
@@ -248,6 +249,10 @@ func (p *player) relay(s *sitting, data []byte) error {
 		p.mu.Unlock()
 		if hosting == nil && s.left.Load() {
 			return nil
+		}
+		if hosting == nil && s.host == noHost {
+			// The host moves, but this was said before it did.
+			hosting = s.former
 		}
 		return p.party.hear(s, hosting, what)
 	}
