@@ -256,11 +256,11 @@ func (f *Fleet) ready() error {
 
 // inDoubt tells whether others may take this node for dead: no renewal has succeeded for
 // as long as a lease lasts. It is true one look for dead nodes, or more, before one of
-// them does so.
+// them does so. A node that has never had a lease is not known to any other.
 func (f *Fleet) inDoubt() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Since(f.renewed) >= f.times.life
+	return !f.renewed.IsZero() && time.Since(f.renewed) >= f.times.life
 }
 
 // ask runs a script that may run twice, until it succeeds or ctx or fleetTimeout

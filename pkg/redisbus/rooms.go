@@ -34,6 +34,8 @@ const (
 	// each attempt leaves one behind.
 	maxLeaving = 1 << 13
 	maxUnmade  = 1 << 10
+	// roomsOverdue is at how many rooms whose time is over sums are looked after.
+	roomsOverdue = 256
 	// maxSeatName bounds the name of a seat, in bytes; see relay.Seat.
 	maxSeatName = 64
 	// roomsWaits bounds the calls that wait for replicas at once, and roomsDetours those
@@ -93,11 +95,13 @@ type Rooms struct {
 	mu      sync.Mutex
 	seats   map[place]seat // that this node has, or has asked for
 	leaving map[place]struct{}
-	unmade  [][]any // rooms that were perhaps made: the secret, and the ids
-	asking  int     // for how many seats Redis is being asked
-	claimed bool    // the others give the seats up when this node dies
-	losses  uint64  // times that all seats were given up
+	asking  int    // for how many seats Redis is being asked
+	claimed bool   // the others give the seats up when this node dies
+	losses  uint64 // times that all seats were given up
 	ended   bool
+
+	unmade   []*unmade
+	creating int // rooms for which Redis is being asked
 }
 
 var (
@@ -142,17 +146,18 @@ func (r *Rooms) Metrics() *RoomsMetrics { return r.metrics }
 // Create implements relay.Rooms. A room that was made though Redis did not confirm it is
 // removed again as soon as Redis answers, while Run runs.
 func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error) {
-	if maxClients < 1 {
+	switch {
+	case maxClients < 1:
 		return relay.Room{}, fmt.Errorf("a room for %d clients: want 1 or more", maxClients)
+	case maxClients > relay.MaxRoomClients:
+		return relay.Room{}, fmt.Errorf("%w: a room for %d clients, of at most %d", relay.ErrRoomsFull, maxClients, relay.MaxRoomClients)
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomsTimeout)
 	defer cancel()
-	r.mu.Lock()
-	unmade := len(r.unmade)
-	r.mu.Unlock()
-	if unmade >= maxUnmade {
-		return relay.Room{}, fmt.Errorf("%w: %w", relay.ErrUnavailable, errBacklog)
+	if !r.making(1) {
+		return relay.Room{}, fmt.Errorf("%w: %w", relay.ErrOverloaded, errBacklog)
 	}
+	defer r.making(-1)
 	args := []any{maxClients, r.options.Max, randomNumber()}
 	for range roomIDs {
 		args = append(args, randomNumber())
@@ -164,7 +169,7 @@ func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error
 			return parseRoom(reply)
 		case errors.Is(err, relay.ErrUnavailable) || errors.Is(err, errRooms):
 			r.mu.Lock()
-			r.unmade = append(r.unmade, args[2:])
+			r.unmade = append(r.unmade, &unmade{args: args[2:]})
 			r.mu.Unlock()
 			r.poke()
 			return relay.Room{}, err
@@ -177,6 +182,24 @@ func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error
 			args[3+i] = randomNumber()
 		}
 	}
+}
+
+// making counts the rooms that are being made, each of which may have to be removed
+// again. It refuses one that is too many.
+func (r *Rooms) making(n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n > 0 && r.creating+len(r.unmade) >= maxUnmade {
+		return false
+	}
+	r.creating += n
+	return true
+}
+
+// unmade is a room that was perhaps made.
+type unmade struct {
+	args   []any // its secret, and the ids of which it may have one
+	sought bool  // there was none
 }
 
 // randomNumber is positive.
@@ -253,9 +276,10 @@ func (r *Rooms) Close(ctx context.Context, id int32) error {
 	return nil
 }
 
-// Totals implements relay.Rooms.
+// Totals implements relay.Rooms. While more than roomsOverdue rooms whose time is over are
+// still to be swept, what the others of them were committed to is in the sum.
 func (r *Rooms) Totals(ctx context.Context) (relay.RoomTotals, error) {
-	reply, err := r.do(ctx, roomTotals, 0)
+	reply, err := r.do(ctx, roomTotals, 0, roomsOverdue)
 	if err != nil {
 		return relay.RoomTotals{}, err
 	}

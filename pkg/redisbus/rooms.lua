@@ -4,7 +4,8 @@
 -- KEYS, of which a script gets as many of the first ones as it needs:
 -- 1 the rooms, a hash: of each room its record (see below), and under 'committed' what
 --   they are committed to, summed up;
--- 2 the rooms in which nobody is, a sorted set, by the ms at which they expire;
+-- 2 the rooms in which nobody is, a sorted set, by the ms at which they expire, or by 0
+--   once they have, and are not part of that sum any more;
 -- 3 all seats, a sorted set by name alone: "node room seat client";
 -- then, of one room:
 -- 4 who is connected, a hash: of each client "node seat";
@@ -110,13 +111,20 @@ local function tell(kind, room, client, seat, gone, all)
 	call('PUBLISH', channel, envelope .. '\42' .. string.char(#place) .. place .. '\50' .. string.char(#prev) .. prev)
 end
 
+-- Takes a room that is gone off the sum, and from those in which nobody is.
+local function forget(room)
+	if tonumber(call('ZSCORE', empty, id) or -1) ~= 0 then
+		call('HINCRBY', rooms, 'committed', text(-committed(room.max)))
+	end
+	call('ZREM', empty, id)
+end
+
 -- Removes the room with all that is in it. What comes first needs no memory, so that
 -- a Redis that has none left does it.
 local function remove(room)
 	local has = call('HGETALL', connected)
 	call('HDEL', rooms, id)
-	call('HINCRBY', rooms, 'committed', text(-committed(room.max)))
-	call('ZREM', empty, id)
+	forget(room)
 	for i = 1, #has, 2 do
 		local node, seat = string.match(has[i + 1], '^([^ ]+) (.+)$')
 		call('ZREM', seats, table.concat({node, id, seat, has[i]}, ' '))

@@ -104,7 +104,7 @@ func (r *Rooms) giveBack(ctx context.Context) {
 	for {
 		more, err := r.leaveSome(ctx)
 		if err == nil {
-			err = r.unmakeAll(ctx)
+			err = r.unmake(ctx, false)
 		}
 		if err == nil {
 			if failed {
@@ -131,50 +131,66 @@ func (r *Rooms) giveBack(ctx context.Context) {
 	}
 }
 
-// leaveSome gives up as many seats as fit into one pipeline, and tells whether there
-// are more.
+// leaveSome gives up the seats in as many rooms as fit into one pipeline, and tells
+// whether there are more. All those of a room go in one step, so that none of them is
+// made host for a moment.
 func (r *Rooms) leaveSome(ctx context.Context) (more bool, err error) {
 	r.mu.Lock()
-	places := make([]place, 0, min(len(r.leaving), roomsBatch))
-	rooms := make([]int32, 0, cap(places))
+	names := map[int32][]string{}
 	for p := range r.leaving {
-		if len(places) == roomsBatch {
-			break
-		}
-		places, rooms = append(places, p), append(rooms, p.room)
+		names[p.room] = append(names[p.room], p.name)
 	}
 	r.mu.Unlock()
-	if len(places) == 0 {
+	var rooms []int32
+	seats := 0
+	for room := range names {
+		if len(rooms) == roomsBatch || seats >= roomsPage {
+			break
+		}
+		rooms, seats = append(rooms, room), seats+len(names[room])
+	}
+	if len(rooms) == 0 {
 		return false, nil
 	}
-	err = r.doAll(ctx, roomLeave, rooms, func(i int) []any { return []any{r.node, places[i].name} },
-		func(i int, _ []string, _ error) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			delete(r.leaving, places[i])
-		})
+	args := func(i int) []any {
+		all := []any{r.node}
+		for _, name := range names[rooms[i]] {
+			all = append(all, name)
+		}
+		return all
+	}
+	err = r.doAll(ctx, roomLeave, rooms, args, func(i int, _ []string, _ error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, name := range names[rooms[i]] {
+			delete(r.leaving, place{rooms[i], name})
+		}
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.leaving) > 0, err
 }
 
-// unmakeAll removes the rooms that were perhaps made though nobody was told so.
-func (r *Rooms) unmakeAll(ctx context.Context) error {
-	for {
-		r.mu.Lock()
-		if len(r.unmade) == 0 {
-			r.mu.Unlock()
-			return nil
-		}
-		args := r.unmade[0]
-		r.mu.Unlock()
-		if _, err := r.do(ctx, roomUnmake, 0, args...); err != nil {
+// unmake removes the rooms that were perhaps made though nobody was told so: those that
+// were not sought yet, or were. What was not there is sought once more, since Redis may
+// have been asked for it on a connection from which it had not read yet.
+func (r *Rooms) unmake(ctx context.Context, sought bool) error {
+	r.mu.Lock()
+	due := slices.DeleteFunc(slices.Clone(r.unmade), func(u *unmade) bool { return u.sought != sought })
+	r.mu.Unlock()
+	for _, u := range due {
+		reply, err := r.do(ctx, roomUnmake, 0, u.args...)
+		if err != nil {
 			return err
 		}
 		r.mu.Lock()
-		r.unmade = r.unmade[1:]
+		if u.sought || !slices.Equal(reply, []string{"0"}) {
+			r.unmade = slices.DeleteFunc(r.unmade, func(other *unmade) bool { return other == u })
+		}
+		u.sought = true
 		r.mu.Unlock()
 	}
+	return nil
 }
 
 // end gives up all seats, and the claim when there are none left.
@@ -191,6 +207,9 @@ func (r *Rooms) end(ctx context.Context) {
 	r.mu.Unlock()
 	for {
 		_, err := r.leaveSome(ctx)
+		if err == nil {
+			err = r.unmake(ctx, false)
+		}
 		r.mu.Lock()
 		done, claimed := len(r.leaving) == 0 && r.asking == 0, r.claimed
 		r.mu.Unlock()

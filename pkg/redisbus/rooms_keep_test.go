@@ -199,7 +199,7 @@ func TestRoomsWaitForReplicas(t *testing.T) {
 	_, err := r.leaveSome(t.Context())
 	is(t, "leaving", err, nil)
 	plain.has(room, relay.NoHost)
-	is(t, "unmaking", r.unmakeAll(t.Context()), nil)
+	is(t, "unmaking", r.unmake(t.Context(), false), nil)
 	if totals, err := plain.Totals(t.Context()); err != nil || totals.Rooms != 1 || totals.Committed != 5 || len(r.unmade) != 0 {
 		t.Errorf("in all %+v (%v), and %d to be unmade", totals, err, len(r.unmade))
 	}
@@ -233,21 +233,106 @@ func TestRoomsBacklog(t *testing.T) {
 	r := openRooms(t, url, "n", RoomsOptions{})
 	room := r.room(5)
 	r.join(room, 0)
-	r.unmade = append(r.unmade, []any{room.Secret, room.ID}) // somebody was in it
+	r.unmade = append(r.unmade, &unmade{args: []any{room.Secret, room.ID}}) // somebody was in it
 	unused, err := r.Create(t.Context(), 5)
 	is(t, "Create", err, nil)
-	r.unmade = append(r.unmade, []any{unused.Secret ^ 1, unused.ID})
-	is(t, "unmaking", r.unmakeAll(t.Context()), nil)
+	r.unmade = append(r.unmade, &unmade{args: []any{unused.Secret ^ 1, unused.ID}})
+	late := &unmade{args: []any{77, 78, 79}}
+	r.unmade = append(r.unmade, late)
+	is(t, "unmaking", r.unmake(t.Context(), false), nil)
 	r.has(room, 0, 0)
 	is(t, "Room", second(r.Room(t.Context(), unused.ID)), nil)
+	// What was not there is sought once more: Redis may do late what it was asked before.
+	is(t, "creating late", second(r.do(t.Context(), roomCreate, 0, 5, 100, 77, 78, 79)), nil)
+	is(t, "unmaking", r.unmake(t.Context(), false), nil)
+	is(t, "Room", second(r.Room(t.Context(), 78)), nil)
+	is(t, "unmaking", r.unmake(t.Context(), true), nil)
+	is(t, "Room", second(r.Room(t.Context(), 78)), relay.ErrNoRoom)
+	is(t, "Room", second(r.Room(t.Context(), unused.ID)), nil)
+	if len(r.unmade) != 0 {
+		t.Errorf("%d rooms are still to be unmade", len(r.unmade))
+	}
 	for i := range maxLeaving - 1 {
 		r.leaving[place{room.ID, fmt.Sprint(i)}] = struct{}{}
 	}
 	r.join(room, 1)
 	r.leaving[place{room.ID, "one too many"}] = struct{}{}
-	is(t, "Join", second(r.Join(t.Context(), room.ID, room.Secret, "x", 1, false)), errBacklog)
-	r.unmade = make([][]any, maxUnmade-1)
+	is(t, "Join", second(r.Join(t.Context(), room.ID, room.Secret, "x", 1, false)), relay.ErrOverloaded)
+	r.unmade = make([]*unmade, maxUnmade-1)
 	is(t, "Create", second(r.Create(t.Context(), 1)), nil)
-	r.unmade = make([][]any, maxUnmade)
-	is(t, "Create", second(r.Create(t.Context(), 1)), errBacklog)
+	r.unmade = make([]*unmade, maxUnmade)
+	is(t, "Create", second(r.Create(t.Context(), 1)), relay.ErrOverloaded)
+	r.unmade = nil
+	r.creating = maxUnmade // of which none may be confirmed
+	is(t, "Create", second(r.Create(t.Context(), 1)), relay.ErrOverloaded)
+}
+
+// With too few replicas the dead and those who leave go all the same, however many they
+// are: each pipeline takes no longer than with enough.
+func TestRoomsGiveUpWithoutReplicas(t *testing.T) {
+	url := relaytest.StartRedis(t).URL()
+	dead := openRooms(t, url, "o", RoomsOptions{})
+	r := openRoomsOn(t, Options{URL: url, Node: "n", WaitReplicas: 1, WaitTimeout: time.Second}, RoomsOptions{TTL: time.Millisecond})
+	const many = 4 * roomsBatch
+	for range many {
+		dead.join(dead.room(2), 0)
+	}
+	began := time.Now()
+	is(t, "reap", r.reap(t.Context(), "o"), nil)
+	for i := range many {
+		is(t, "Create", second(r.do(t.Context(), roomAct{name: "create", keys: 3, repeats: true}, 0, 1, 1<<40, 1, 1+i)), nil)
+	}
+	is(t, "sweep", r.sweep(t.Context()), nil)
+	if took := time.Since(began); took > relaytest.Patience/10 {
+		t.Errorf("it took %v", took)
+	}
+	if totals, err := dead.Totals(t.Context()); err != nil || totals.Clients != 0 || totals.Rooms > many {
+		t.Errorf("in all %+v (%v)", totals, err)
+	}
+}
+
+// Those of a room that leave at the same time go in one step: none of them is made host.
+func TestRoomsLeaveTogether(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		r, other := openRooms(t, url, "n", RoomsOptions{}), openRooms(t, url, "o", RoomsOptions{})
+		rooms := []relay.Room{r.room(9), r.room(9)}
+		for _, room := range rooms {
+			for i := range int32(5) {
+				r.Leave(r.join(room, i))
+			}
+			other.join(room, 5)
+			r.leaving[place{room.ID, "nobody's"}] = struct{}{}
+		}
+		more, err := r.leaveSome(t.Context())
+		if err != nil || more || len(r.leaving) != 0 {
+			t.Errorf("%d are left, more: %v (%v)", len(r.leaving), more, err)
+		}
+		for _, room := range rooms {
+			r.has(room, 5, 5)
+			r.told(room, "!j 0 <fence> 0 n-0 0", "!j 0 = 1 n-1 0", "!j 0 = 2 n-2 0", "!j 0 = 3 n-3 0", "!j 0 = 4 n-4 0", "!j 0 = 5 o-5 0",
+				"!l 5 <fence> -1 - 5 0 1 2 3 4")
+		}
+	})
+}
+
+// A lease is in doubt by its last renewal alone: not while another is being taken, nor
+// before the first.
+func TestRoomsLeaseInDoubt(t *testing.T) {
+	r := openRooms(t, relaytest.StartRedis(t).URL(), "n", RoomsOptions{})
+	for _, c := range []struct {
+		lease   string
+		renewed time.Time
+		want    bool
+	}{
+		{"", time.Time{}, false},
+		{"", time.Now(), false},
+		{"n#1", time.Now(), false},
+		{"", time.Now().Add(-r.fleet.times.life), true},
+		{"n#1", time.Now().Add(-r.fleet.times.life), true},
+	} {
+		r.fleet.lease, r.fleet.renewed = c.lease, c.renewed
+		if doubt := r.fleet.inDoubt(); doubt != c.want {
+			t.Errorf("with lease %q, renewed %v: in doubt is %v", c.lease, c.renewed, doubt)
+		}
+	}
 }

@@ -115,6 +115,96 @@ func TestRoomsMemoryOfTheGone(t *testing.T) {
 	})
 }
 
+// However many rooms there are whose time is over, a new one is refused only when it
+// should be; and sums are as they should be when all are swept, at one look.
+func TestRoomsOverdue(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		const many = roomsSweep + 2*roomsOverdue
+		ctx, r := t.Context(), openRooms(t, url, "n", RoomsOptions{TTL: time.Millisecond, Max: 5 * many})
+		lasts := openRooms(t, url, "o", RoomsOptions{Max: 5 * many})
+		for from := 0; from < many; from += roomsBatch {
+			ids := make([]int32, roomsBatch)
+			err := r.doAll(ctx, roomCreate, ids, func(i int) []any { return []any{1, 5 * many, 1, 1 + from + i} },
+				func(_ int, _ []string, err error) { is(t, "Create", err, nil) })
+			is(t, "creating", err, nil)
+		}
+		// All is committed, and all of it is over.
+		relaytest.Eventually(t, "all rooms are over", func() bool {
+			list, err := r.List(ctx)
+			return err == nil && len(list) == 0
+		})
+		made, want := []int32{1, 6, 5 * roomsOverdue}, relay.RoomTotals{Max: 5 * many}
+		for _, max := range made {
+			if _, err := lasts.Create(ctx, max); err != nil {
+				t.Errorf("Create(%d): %v", max, err)
+			}
+			want.Rooms++
+			want.Committed += relay.Committed(max)
+		}
+		if got, err := lasts.Totals(ctx); err != nil || got.Rooms != want.Rooms || got.Committed < want.Committed || got.Committed > 5*many {
+			t.Errorf("in all %+v (%v), want %+v or more that is committed", got, err, want)
+		}
+		rest := 5*many - int32(want.Committed)
+		is(t, "Create of more than is left", second(lasts.Create(ctx, rest+1)), relay.ErrRoomsFull)
+		is(t, "Create of what is left", second(lasts.Create(ctx, rest)), nil)
+		is(t, "Create of one more", second(lasts.Create(ctx, 1)), relay.ErrRoomsFull)
+		r.swept(len(made) + 1)
+		want.Rooms++
+		want.Committed = 5 * many
+		if got, err := lasts.Totals(ctx); err != nil || got != want {
+			t.Errorf("in all %+v (%v), want %+v", got, err, want)
+		}
+		list, err := lasts.List(ctx)
+		if err != nil || len(list) != len(made)+1 {
+			t.Fatalf("listed are %+v (%v)", list, err)
+		}
+		for _, room := range list {
+			is(t, "Close", lasts.Close(ctx, room.ID), nil)
+		}
+		if got, err := lasts.Totals(ctx); err != nil || got != (relay.RoomTotals{Max: 5 * many}) {
+			t.Errorf("in the end, in all %+v (%v)", got, err)
+		}
+	})
+}
+
+// A room is for so many, and not for one more.
+func TestRoomsMostClients(t *testing.T) {
+	r := openRooms(t, relaytest.StartRedis(t).URL(), "n", RoomsOptions{})
+	is(t, "Create", second(r.Create(t.Context(), relay.MaxRoomClients)), nil)
+	is(t, "Create", second(r.Create(t.Context(), relay.MaxRoomClients+1)), relay.ErrRoomsFull)
+	_, err := r.Create(t.Context(), 0)
+	if err == nil || errors.Is(err, relay.ErrRoomsFull) {
+		t.Errorf("Create of a room for nobody: %v", err)
+	}
+}
+
+// Of rooms in which nobody ever was nothing is told, and nothing left; of others, nothing
+// for longer than what is said there.
+func TestRoomsClosedLeaveLittle(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		ctx, r := t.Context(), openRooms(t, url, "n", RoomsOptions{Retention: relay.Retention{Length: 10, Age: 30 * time.Second}})
+		never, once := r.room(5), r.room(5)
+		r.leave(r.join(once, 0))
+		for _, room := range []relay.Room{never, once} {
+			is(t, "Close", r.Close(ctx, room.ID), nil)
+		}
+		r.told(once, "!j 0 <fence> 0 n-0 0", "!l -1 <fence> -1 - 1 0", "!c -1 = -1 - 0")
+		r.told(never)
+		if n := r.link.ask.Exists(ctx, r.link.keys.roomKeys(never.ID)[3:]...).Val(); n != 0 {
+			t.Errorf("%d keys are left of a room in which nobody was", n)
+		}
+		keys := r.link.keys.roomKeys(once.ID)
+		if n := r.link.ask.Exists(ctx, keys[3:]...).Val(); n != 2 {
+			t.Errorf("%d keys are left of a room that was closed, want a stream and its head", n)
+		}
+		for _, key := range keys[6:] {
+			if life := r.link.ask.PTTL(ctx, key).Val(); life <= 0 || life > 31*time.Second {
+				t.Errorf("%s lives for %v", key, life)
+			}
+		}
+	})
+}
+
 // As many of those who left may come back as there were at once.
 func TestRoomsMemoryOfLargeRooms(t *testing.T) {
 	r := openRooms(t, relaytest.StartRedis(t).URL(), "n", RoomsOptions{})

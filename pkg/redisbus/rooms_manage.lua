@@ -1,18 +1,24 @@
 -- Rooms as those see them who manage them: without their clients.
 
--- The rooms whose time is over, which count no more, though they are still there.
-local function over()
-	return call('ZRANGEBYSCORE', empty, '-inf', now)
-end
+-- Rooms whose time is over are there until they are swept, and count no more.
 
--- What all rooms are committed to.
-local function total()
-	local sum = tonumber(call('HGET', rooms, 'committed') or '0')
-	for _, one in ipairs(over()) do
+-- What all rooms are committed to, and rooms whose time is over that were still in the
+-- sum, but are not in the result: as many as bring it down to enough, and no more than
+-- most of them.
+local function total(enough, most)
+	local sum, over = tonumber(call('HGET', rooms, 'committed') or '0'), {}
+	if sum <= enough then
+		return sum, over
+	end
+	for _, one in ipairs(call('ZRANGEBYSCORE', empty, '(0', now, 'LIMIT', 0, most)) do
 		local room = parse(call('HGET', rooms, one))
 		sum = sum - (room and committed(room.max) or 0)
+		over[#over + 1] = one
+		if sum <= enough then
+			break
+		end
 	end
-	return sum
+	return sum, over
 end
 
 -- Makes a room under the first of some ids that is free. Who asks again, with the same
@@ -30,8 +36,9 @@ if what == 'create' then
 			free = free or id
 		end
 	end
-	local sum = total() + committed(max)
-	if sum > most then
+	-- Each room counts for 5 or more: so many make room enough.
+	local sum, over = total(most - committed(max), committed(max) / 5)
+	if sum + committed(max) > most then
 		return {'rooms full'}
 	end
 	if not free then
@@ -39,25 +46,28 @@ if what == 'create' then
 	end
 	id = free
 	save({secret = tonumber(secret), max = max, next = 0, host = -1, fence = 0, clients = 0, granter = -1, target = -1})
-	call('HINCRBY', rooms, 'committed', text(committed(max)))
+	call('HSET', rooms, 'committed', text(sum + committed(max)))
+	for _, one in ipairs(over) do
+		call('ZADD', empty, 0, one)
+	end
 	call('ZADD', empty, text(now + life), id)
 	return {'ok', id, call('HGET', rooms, id)}
 end
 
 -- Removes the room that was made under one of some ids, with a secret that nobody was
--- told, if there is one and nobody was ever in it.
+-- told, if there is one and nobody was ever in it. It returns how many.
 if what == 'unmake' then
-	local secret = tonumber(ARGV[args + 1])
+	local secret, gone = tonumber(ARGV[args + 1]), 0
 	for i = args + 2, #ARGV do
 		id = ARGV[i]
 		local room = parse(call('HGET', rooms, id))
 		if room and room.secret == secret and room.next == 0 then
 			call('HDEL', rooms, id)
-			call('HINCRBY', rooms, 'committed', text(-committed(room.max)))
-			call('ZREM', empty, id)
+			forget(room)
+			gone = gone + 1
 		end
 	end
-	return {'ok'}
+	return {'ok', text(gone)}
 end
 
 if what == 'room' then
@@ -70,7 +80,7 @@ end
 -- All rooms, each with its record.
 if what == 'list' then
 	local gone = {committed = true}
-	for _, one in ipairs(over()) do
+	for _, one in ipairs(call('ZRANGEBYSCORE', empty, '-inf', now)) do
 		gone[one] = true
 	end
 	local all, found = call('HGETALL', rooms), {'ok'}
@@ -83,9 +93,11 @@ if what == 'list' then
 	return found
 end
 
+-- Sums over all rooms; at most so many whose time is over are looked at.
 if what == 'totals' then
-	local count = call('HLEN', rooms) - call('HEXISTS', rooms, 'committed') - #over()
-	return {'ok', text(count), text(call('ZCARD', seats)), text(total())}
+	local count = call('HLEN', rooms) - call('HEXISTS', rooms, 'committed') - call('ZCOUNT', empty, '-inf', now)
+	local sum = total(0, ARGV[args + 1])
+	return {'ok', text(count), text(call('ZCARD', seats)), text(sum)}
 end
 
 -- The first rooms whose time is over.

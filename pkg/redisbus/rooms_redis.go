@@ -38,7 +38,9 @@ type roomAct struct {
 	in      bool // it happens in one room
 	keys    int  // how many of roomKeys it needs
 	changes bool // it is a transition
-	lasts   bool // it counts once replicas have it; what takes seats away is found out again if lost
+	// It counts once replicas have it. What takes seats away does not wait for them: a
+	// master that has lost it has these seats again, and they are found out again.
+	lasts   bool
 	repeats bool // it may be tried again when the answer was lost
 }
 
@@ -103,8 +105,8 @@ func (r *Rooms) command(ctx context.Context, a roomAct, room int32, args ...any)
 	return &scriptCmd{redis.NewCmd(ctx, append(all, args...)...), s.source}
 }
 
-// result is what the script of a command answers beside that it is done. Errors are
-// refusals, or wrap errRooms.
+// result is what the script of a command answers beside that it is done, or refused.
+// Errors are refusals, or wrap errRooms.
 func (c *scriptCmd) result() ([]string, error) {
 	list, err := c.Slice()
 	if err != nil {
@@ -117,13 +119,14 @@ func (c *scriptCmd) result() ([]string, error) {
 	case reply[0] == "ok":
 		return reply[1:], nil
 	case roomAnswers[reply[0]] != nil:
-		return nil, roomAnswers[reply[0]]
+		return reply[1:], roomAnswers[reply[0]]
 	}
 	return nil, fmt.Errorf("%w: %.64q", errRooms, reply[0])
 }
 
 // do asks Redis to do something. It answers within two seconds. Errors are refusals of
-// the script, after which nothing has happened, or wrap relay.ErrUnavailable.
+// the script, after which nothing has happened and with which it may tell something, or
+// wrap relay.ErrUnavailable.
 func (r *Rooms) do(ctx context.Context, a roomAct, room int32, args ...any) ([]string, error) {
 	cmd := r.command(ctx, a, room, args...)
 	if err := r.store.ask(ctx, []redis.Cmder{cmd}, a.question()); err != nil {

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"parley/pkg/relay"
 )
@@ -42,7 +46,9 @@ func (r *Rooms) Join(ctx context.Context, room, secret int32, name string, clien
 	return r.sit(ctx, roomJoin, room, secret, name, -1, clientSecret, all)
 }
 
-// Rejoin implements relay.Seats. A client that left so long ago that 1024 others of the
+// Rejoin implements relay.Seats. Whether a node hears Redis is only asked about nodes
+// other than this one; that it does not is believed after some looks, see deafLooks, and
+// that takes the first half of a second of the time that there is. A client that left so long ago that 1024 others of the
 // room have left since, and as many as it is for, is relay.ErrNoClient. Names are those
 // of Join.
 func (r *Rooms) Rejoin(ctx context.Context, room, secret int32, name string, client, clientSecret int32, all bool) (relay.Seat, error) {
@@ -73,7 +79,14 @@ func (r *Rooms) sit(ctx context.Context, a roomAct, room, secret int32, name str
 		return relay.Seat{}, r.answered(p, losses, -1, false, err)
 	}
 	call := fmt.Sprint(r.node, ":", r.calls.Add(1))
-	reply, err := r.do(ctx, a, room, r.node, name, secret, clientSecret, flag(all), call, client)
+	args := []any{r.node, name, secret, clientSecret, flag(all), call, client, ""}
+	reply, err := r.do(ctx, a, room, args...)
+	if errors.Is(err, relay.ErrConnected) && len(reply) == 1 {
+		if node, _, _ := strings.Cut(reply[0], " "); r.deaf(ctx, node) {
+			args[len(args)-1] = reply[0] // that very seat, and no other that it may have by now
+			reply, err = r.do(ctx, a, room, args...)
+		}
+	}
 	if err == nil {
 		client, err = parseClient(reply)
 	}
@@ -82,6 +95,56 @@ func (r *Rooms) sit(ctx context.Context, a roomAct, room, secret int32, name str
 		return relay.Seat{}, err
 	}
 	return relay.Seat{Room: room, Client: client, Name: name}, nil
+}
+
+const (
+	// deafLooks is how often in a row a node must be found not to hear Redis before it is
+	// believed, and deafPause the time between two looks: a node whose connection breaks
+	// has another one sooner, unless it is dead or cut off.
+	deafLooks = 7
+	deafPause = 100 * time.Millisecond
+)
+
+// deaf tells whether another node has heard nothing of Redis for a while. Who cannot
+// tell takes it to hear.
+func (r *Rooms) deaf(ctx context.Context, node string) bool {
+	if node == r.node {
+		return false
+	}
+	for look := 1; ; look++ {
+		if hears, err := r.hears(ctx, node); hears || err != nil {
+			return false
+		}
+		if look == deafLooks {
+			return true
+		}
+		if !sleep(ctx, deafPause) {
+			return false
+		}
+	}
+}
+
+// errOwnCanary means that Redis does not know this node to hear it.
+var errOwnCanary = errors.New("redis is not heard by this node")
+
+// hears asks Redis whether a node hears it, on the rooms' link.
+func (r *Rooms) hears(ctx context.Context, node string) (bool, error) {
+	what := "numsub"
+	if r.link.sharded {
+		what = "shardnumsub"
+	}
+	cmd := redis.NewSliceCmd(ctx, "pubsub", what, r.link.canary, r.link.keys.canary(node))
+	if err := r.store.ask(ctx, []redis.Cmder{cmd}, question{repeats: true}); err != nil {
+		return false, err
+	}
+	counts := cmd.Val() // a channel and its number, twice
+	if len(counts) != 4 {
+		return false, errRooms
+	}
+	if counts[1] == int64(0) { // where nodes do not listen any more, or not yet
+		return false, errOwnCanary
+	}
+	return counts[3] != int64(0), nil
 }
 
 // parseClient reads the answer to who asks for a seat.
@@ -119,7 +182,7 @@ func (r *Rooms) ask(p place) (losses uint64, err error) {
 	case r.ended:
 		return 0, relay.ErrClosed
 	case len(r.leaving) >= maxLeaving:
-		return 0, fmt.Errorf("%w: %w", relay.ErrUnavailable, errBacklog)
+		return 0, fmt.Errorf("%w: %w", relay.ErrOverloaded, errBacklog)
 	case has || leaves:
 		return 0, fmt.Errorf("%w: %w", relay.ErrUnavailable, errSeatInUse)
 	}

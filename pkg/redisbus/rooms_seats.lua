@@ -53,16 +53,22 @@ local function unseat(room, gone)
 end
 
 -- The seats that a node has in the room, as "node room seat client"; with a name only
--- the seat of that name.
+-- the seat of that name, if there is one.
 local function held(node, seat)
 	local path = node .. ' ' .. id .. (seat and ' ' .. seat or '')
 	return call('ZRANGEBYLEX', seats, '[' .. path .. ' ', '(' .. path .. '!') -- '!' comes right behind the space
 end
 
--- Gives up the seats that a node has in the room, all or the one of a name, and returns
--- how many. What is in no room goes, too.
+-- Gives up the seats that a node has in the room, all or those of some names, and
+-- returns how many. What is in no room goes, too.
 if what == 'leave' or what == 'reap' then
-	local room, its, gone = find(), held(ARGV[args + 1], ARGV[args + 2]), {}
+	local room, its, gone = find(), {}, {}
+	if what == 'reap' then
+		its = held(ARGV[args + 1])
+	end
+	for i = args + 2, #ARGV do
+		its[#its + 1] = held(ARGV[args + 1], ARGV[i])[1]
+	end
 	for _, seat in ipairs(its) do
 		local node, name, client = string.match(seat, '^([^ ]+) %d+ ([^ ]+) (%d+)$')
 		if room and call('HGET', connected, client) == node .. ' ' .. name then
@@ -85,16 +91,15 @@ end
 -- Removes the room if its time is over.
 if what == 'expire' then
 	local room, ends = parse(call('HGET', rooms, id)), call('ZSCORE', empty, id)
-	if not ends or tonumber(ends) > now or room and room.clients > 0 then
+	if not ends or tonumber(ends) > now then
 		return {'no room'}
 	end
-	local heard = call('EXISTS', head) == 1
-	if not room then
+	if not room or room.clients > 0 then -- which cannot be
 		call('ZREM', empty, id)
 		return {'no room'}
 	end
 	remove(room)
-	if heard then -- else nobody was ever in it
+	if room.next > 0 then -- else nobody was ever in it
 		tell('c', room, -1, '-', {})
 	end
 	return {'ok'}
@@ -107,7 +112,9 @@ end
 
 if what == 'close' then
 	remove(room)
-	tell('c', room, -1, '-', {})
+	if room.next > 0 then
+		tell('c', room, -1, '-', {})
+	end
 	return {'ok'}
 end
 
@@ -149,7 +156,8 @@ end
 
 -- Secrets are compared as numbers: it takes the same time whatever they are. A call
 -- whose answer was lost is made again, and gets the client that it got before, also
--- when the seat was taken away meanwhile.
+-- when the seat was taken away meanwhile. Who comes back while another seat, that it
+-- names, has not been given up, has it given up.
 if what == 'join' or what == 'rejoin' then
 	local secret, own, seating, client = tonumber(ARGV[args + 3]), ARGV[args + 4], ARGV[args + 6], tonumber(ARGV[args + 7])
 	if secret ~= room.secret then
@@ -162,21 +170,27 @@ if what == 'join' or what == 'rejoin' then
 	if held(node, name)[1] then
 		return {'in use'}
 	end
+	local former
 	if what == 'rejoin' then
 		local secret = about(client)
 		if not secret or tonumber(secret) ~= tonumber(own) then
 			return {'no client'}
 		end
-		if call('HGET', connected, client) then
-			return {'connected'}
+		former = call('HGET', connected, client)
+		if former and former ~= ARGV[args + 8] then
+			return {'connected', former}
 		end
 	end
-	if room.clients >= room.max or what == 'join' and room.next > 2147483647 then
+	if not former and room.clients >= room.max or what == 'join' and room.next > 2147483647 then
 		return {'full'}
 	end
 	if what == 'join' then
 		client = room.next
 		room.next = client + 1
+	end
+	if former then
+		unseat(room, {client})
+		tell('l', room, -1, '-', {client})
 	end
 	return sit(client, own, seating)
 end

@@ -17,7 +17,7 @@ import (
 const (
 	// roomsPage is how many seats are read at once.
 	roomsPage = 500
-	// roomsSweep is how many rooms whose time is over are removed at one look.
+	// roomsSweep is how many rooms whose time is over are asked for at once.
 	roomsSweep = 512
 )
 
@@ -33,7 +33,7 @@ func (r *Rooms) tend(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := errors.Join(r.sweep(ctx), r.compare(ctx), r.lookForDead(ctx))
+		err := errors.Join(r.compare(ctx), r.lookForDead(ctx), r.unmake(ctx, true), r.sweep(ctx))
 		if ctx.Err() != nil {
 			return
 		}
@@ -44,27 +44,31 @@ func (r *Rooms) tend(ctx context.Context) {
 	}
 }
 
-// sweep removes some rooms whose time is over.
+// sweep removes all rooms whose time is over.
 func (r *Rooms) sweep(ctx context.Context) error {
-	reply, err := r.do(ctx, roomsOver, 0, roomsSweep)
-	if err != nil {
-		return err
-	}
-	var rooms []int32
-	for _, text := range reply {
-		id, err := strconv.ParseInt(text, 10, 32)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errRooms, err)
-		}
-		rooms = append(rooms, int32(id))
-	}
-	for batch := range slices.Chunk(rooms, roomsBatch) {
-		err := r.doAll(ctx, roomExpire, batch, func(int) []any { return nil }, func(int, []string, error) {})
+	for {
+		reply, err := r.do(ctx, roomsOver, 0, roomsSweep)
 		if err != nil {
 			return err
 		}
+		var rooms []int32
+		for _, text := range reply {
+			id, err := strconv.ParseInt(text, 10, 32)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errRooms, err)
+			}
+			rooms = append(rooms, int32(id))
+		}
+		for batch := range slices.Chunk(rooms, roomsBatch) {
+			err := r.doAll(ctx, roomExpire, batch, func(int) []any { return nil }, func(int, []string, error) {})
+			if err != nil {
+				return err
+			}
+		}
+		if len(rooms) < roomsSweep {
+			return nil
+		}
 	}
-	return nil
 }
 
 // entry is a seat as Redis has it.

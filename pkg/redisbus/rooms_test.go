@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ type roomsUnit struct {
 	t     *testing.T
 	bus   *Bus
 	heard *relaytest.Recorder
+	end   func() // ends its bus
 }
 
 // openRooms makes one.
@@ -51,8 +53,8 @@ func openRoomsOn(t *testing.T, bus Options, o RoomsOptions) *roomsUnit {
 	}
 	r := NewRooms(b, f, o)
 	r.claimed = true
-	heard, _ := relaytest.Run(t, b)
-	return &roomsUnit{r, t, b, heard}
+	heard, end := relaytest.Run(t, b)
+	return &roomsUnit{r, t, b, heard, end}
 }
 
 // onRedises runs a test on a real Redis and on the embedded one.
@@ -278,6 +280,78 @@ func TestRoomsSecrets(t *testing.T) {
 		is(t, "Rejoin", err, nil)
 		is(t, "Rejoin of who is there", second(r.Rejoin(ctx, room.ID, room.Secret, "y", 0, 100, false)), relay.ErrConnected)
 		r.told(room, "!j 0 <fence> 0 n-0 0", "!l -1 <fence> -1 - 1 0", "!j 0 <fence> 0 x 0")
+	})
+}
+
+// Who comes back has its former seat given up, in the same step, if that is the one which
+// it names.
+func TestRoomsFormerSeat(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		ctx, dead, r := t.Context(), openRooms(t, url, "d", RoomsOptions{}), openRooms(t, url, "n", RoomsOptions{})
+		room := r.room(2) // which is full
+		dead.join(room, 0)
+		r.join(room, 1)
+		rejoin := func(client, secret int32, name, former string) ([]string, error) {
+			return r.do(ctx, roomRejoin, room.ID, "n", name, room.Secret, secret, "0", "n:"+name, client, former)
+		}
+		for _, former := range []string{"", "d", "d d-1", "n d-0", "d d-0 ", "d other"} {
+			reply, err := rejoin(0, 100, "x", former)
+			if is(t, "Rejoin", err, relay.ErrConnected); !slices.Equal(reply, []string{"d d-0"}) {
+				t.Errorf("of %q redis says %q", former, reply)
+			}
+		}
+		is(t, "Rejoin with a wrong secret", second(rejoin(0, 101, "x", "d d-0")), relay.ErrNoClient)
+		r.has(room, 0, 0, 1)
+		for range 2 { // again, when the answer was lost
+			reply, err := rejoin(0, 100, "x", "d d-0")
+			if is(t, "Rejoin", err, nil); !slices.Equal(reply, []string{"0"}) {
+				t.Errorf("back as %q", reply)
+			}
+		}
+		is(t, "Rejoin once more", second(rejoin(0, 100, "y", "d d-0")), relay.ErrConnected)
+		r.has(room, 1, 0, 1)
+		is(t, "what is left of the dead", dead.reap(ctx, "d"), nil)
+		r.leave(relay.Seat{Room: room.ID, Client: 1, Name: "n-1"})
+		is(t, "Rejoin of one alone", second(rejoin(0, 100, "z", "n x")), nil)
+		r.told(room, "!j 0 <fence> 0 d-0 0", "!j 0 = 1 n-1 0", "!l 1 <fence> -1 - 1 0", "!j 1 = 0 x 0", "!l 0 <fence> -1 - 1 1",
+			"!l -1 <fence> -1 - 1 0", "!j 0 <fence> 0 z 0")
+	})
+}
+
+// A node hears Redis as long as its bus runs, and who does not hear it itself cannot
+// tell.
+func TestRoomsDeaf(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		ctx, dead, r := t.Context(), openRooms(t, url, "d", RoomsOptions{}), openRooms(t, url, "n", RoomsOptions{})
+		heard := func() bool { // both, or else it is an error
+			hears, err := r.hears(ctx, "d")
+			return hears && err == nil
+		}
+		relaytest.Eventually(t, "both hear redis", heard)
+		room := r.room(5)
+		dead.join(room, 0)
+		began := time.Now()
+		is(t, "Rejoin", second(r.Rejoin(ctx, room.ID, room.Secret, "x", 0, 100, false)), relay.ErrConnected)
+		if took := time.Since(began); took >= (deafLooks-1)*deafPause {
+			t.Errorf("a client of a node that lives was refused after %v", took)
+		}
+		is(t, "Rejoin where it is", second(dead.Rejoin(ctx, room.ID, room.Secret, "x", 0, 100, false)), relay.ErrConnected)
+		dead.end()
+		own := r.link.canary
+		r.link.canary += "!"
+		is(t, "deaf oneself", second(r.hears(ctx, "d")), errOwnCanary)
+		is(t, "Rejoin", second(r.Rejoin(ctx, room.ID, room.Secret, "x", 0, 100, false)), relay.ErrConnected)
+		r.link.canary = own
+		short, cancel := context.WithTimeout(ctx, deafPause)
+		defer cancel()
+		is(t, "Rejoin in a hurry", second(r.Rejoin(short, room.ID, room.Secret, "x", 0, 100, false)), relay.ErrConnected)
+		r.has(room, 0, 0)
+		began = time.Now()
+		is(t, "Rejoin", second(r.Rejoin(ctx, room.ID, room.Secret, "x", 0, 100, false)), nil)
+		if took := time.Since(began); took < (deafLooks-1)*deafPause {
+			t.Errorf("a node was taken for deaf after %v", took)
+		}
+		r.told(room, "!j 0 <fence> 0 d-0 0", "!l -1 <fence> -1 - 1 0", "!j 0 <fence> 0 x 0")
 	})
 }
 

@@ -124,6 +124,9 @@ func Rooms(t *testing.T, b RoomsBackend) {
 			{"Storm", testRoomsStorm},
 			{"Model", testRoomsModel},
 			{"MoveOfTheDead", testRoomsMoveOfTheDead},
+			{"Back", testRoomsBack},
+			{"BackRace", testRoomsBackRace},
+			{"BackFromCutOff", testRoomsBackFromCutOff},
 		} {
 			wg.Go(func() { run(t, waits) })
 		}

@@ -60,7 +60,7 @@ func testRoomsManage(t *testing.T, s *roomsSuite) {
 	s.totals(b, relay.RoomTotals{Max: Unbounded})
 	var want []relay.Room
 	seen := map[int32]bool{}
-	for _, max := range []int32{1, 2, 5, 6, math.MaxInt32} {
+	for _, max := range []int32{1, 2, 5, 6, relay.MaxRoomClients} {
 		room, err := a.Create(t.Context(), max)
 		if err != nil || room.ID < 1 || room.Secret < 1 || room.MaxClients != max || room.Clients != 0 {
 			t.Fatalf("Create(%d): %+v (%v)", max, room, err)
@@ -75,7 +75,12 @@ func testRoomsManage(t *testing.T, s *roomsSuite) {
 	if got := s.list(b); !slices.Equal(got, want) {
 		t.Errorf("List: %+v, want %+v", got, want)
 	}
-	s.totals(b, relay.RoomTotals{Rooms: 5, Max: Unbounded, Committed: 5 + 5 + 5 + 10 + (math.MaxInt32 + 3)})
+	s.totals(b, relay.RoomTotals{Rooms: 5, Max: Unbounded, Committed: 5 + 5 + 5 + 10 + relay.MaxRoomClients})
+	for _, max := range []int32{relay.MaxRoomClients + 1, math.MaxInt32, 0, -1, math.MinInt32} {
+		if room, err := a.Create(t.Context(), max); err == nil || errors.Is(err, relay.ErrUnavailable) {
+			t.Errorf("Create(%d): %+v (%v)", max, room, err)
+		}
+	}
 	for _, room := range want {
 		s.listed(b, room)
 		s.close(b, room.ID)
@@ -124,7 +129,7 @@ func testRoomsMaximum(t *testing.T, s *roomsSuite) {
 	create(a, 6, relay.ErrRoomsFull)
 	create(a, 5, nil)
 	create(a, 1, relay.ErrRoomsFull) // 20 and 5
-	create(a, math.MaxInt32, relay.ErrRoomsFull)
+	create(a, relay.MaxRoomClients, relay.ErrRoomsFull)
 	for _, room := range rooms {
 		s.close(b, room.ID)
 	}

@@ -22,6 +22,7 @@ type RoomView struct {
 	Fence   int64
 	Seats   map[int32]string               // names, by the clients that are connected
 	Ended   map[string]relay.RoomEventKind // by which event each seat was lost, by their names
+	Retaken map[string]bool                // seats of which that was to seat their clients elsewhere, perhaps
 	Counts  map[relay.RoomEventKind]int
 	Closed  bool
 	Unknown bool // events were missed, and none since has told of everybody
@@ -32,11 +33,12 @@ type RoomView struct {
 	next  int32           // id of the next new client
 	known bool            // next is, since nothing was ever missed
 	names map[string]bool // of all seats so far
+	last  relay.Seat      // who left with the event before, if one did
 }
 
 // NewRoomView is that of one who hears of a new room from its first event on.
 func NewRoomView(id, max int32) *RoomView {
-	return &RoomView{id: id, max: max, Host: relay.NoHost, granter: relay.NoHost, Seats: map[int32]string{}, Ended: map[string]relay.RoomEventKind{},
+	return &RoomView{id: id, max: max, Host: relay.NoHost, granter: relay.NoHost, Seats: map[int32]string{}, Ended: map[string]relay.RoomEventKind{}, Retaken: map[string]bool{},
 		Counts: map[relay.RoomEventKind]int{}, known: true, names: map[string]bool{}}
 }
 
@@ -115,8 +117,13 @@ func (v *RoomView) follow(e *relay.RoomEvent) error {
 	if e.Kind != relay.RoomLeft && e.Kind != relay.RoomClosed && len(e.Gone) > 0 {
 		return fmt.Errorf("nobody has left, and %d are gone", e.Gone)
 	}
+	last := v.last
+	v.last = relay.Seat{}
 	switch e.Kind {
 	case relay.RoomJoined:
+		if last.Name != "" && last.Client == e.Client {
+			v.Retaken[last.Name] = true
+		}
 		return v.join(e)
 	case relay.RoomLeft:
 		return v.leave(e)
@@ -189,8 +196,12 @@ func (v *RoomView) leave(e *relay.RoomEvent) error {
 		return errors.New("it does not tell who has left")
 	}
 	for _, client := range e.Gone {
-		if _, is := v.Seats[client]; !is {
+		name, is := v.Seats[client]
+		if !is {
 			return fmt.Errorf("client %d was not connected, but %d", client, v.Clients())
+		}
+		if len(e.Gone) == 1 {
+			v.last = relay.Seat{Room: v.id, Client: client, Name: name}
 		}
 		v.end(client, e.Kind)
 	}
