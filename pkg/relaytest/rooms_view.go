@@ -58,10 +58,24 @@ func ReplayRoom(id, max int32, heard []Event) (*RoomView, error) {
 			continue
 		}
 		if err := v.Apply(&e); err != nil {
-			return v, fmt.Errorf("message %d, %q: %w", i, h.Message.Body, err)
+			return v, fmt.Errorf("message %d, %q: %w; it was heard after %s", i, h.Message.Body, err, lastHeard(heard[:i]))
 		}
 	}
 	return v, nil
+}
+
+// lastHeard shows the last of what was heard.
+func lastHeard(heard []Event) string {
+	const some = 12
+	text := ""
+	for _, h := range heard[max(0, len(heard)-some):] {
+		if h.Gap {
+			text += "\n\ta gap"
+		} else {
+			text += fmt.Sprintf("\n\t%v %s", h.Message.ID, h.Message.Body)
+		}
+	}
+	return text
 }
 
 // Miss tells the view that events may be missing here.
