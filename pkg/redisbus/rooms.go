@@ -64,7 +64,8 @@ type RoomsOptions struct {
 // before Run and during it. A call that is repeated within, since the answer was lost,
 // does not act twice, but for Kick and Grant, which are not repeated. When
 // replicas are to have messages (see Options.WaitReplicas) they have each transition,
-// too; if too few have it the call fails.
+// too, but for Tell, and for seats that are left or given up for the dead; if too few
+// have it the call fails.
 //
 // A node takes a claim before its first seat, so that the others give its seats up
 // when it dies. For every seat that Join and Rejoin return there has to be a Leave,
@@ -144,7 +145,9 @@ func (r *Rooms) OnGone(gone func(room int32)) { r.onGone = append(r.onGone, gone
 func (r *Rooms) Metrics() *RoomsMetrics { return r.metrics }
 
 // Create implements relay.Rooms. A room that was made though Redis did not confirm it is
-// removed again as soon as Redis answers, while Run runs.
+// removed again as soon as Redis answers, while Run runs, unless somebody has joined it.
+// While too many are to be, it is relay.ErrOverloaded. A room for more than
+// relay.MaxRoomClients is relay.ErrRoomsFull.
 func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error) {
 	switch {
 	case maxClients < 1:
@@ -182,24 +185,6 @@ func (r *Rooms) Create(ctx context.Context, maxClients int32) (relay.Room, error
 			args[3+i] = randomNumber()
 		}
 	}
-}
-
-// making counts the rooms that are being made, each of which may have to be removed
-// again. It refuses one that is too many.
-func (r *Rooms) making(n int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n > 0 && r.creating+len(r.unmade) >= maxUnmade {
-		return false
-	}
-	r.creating += n
-	return true
-}
-
-// unmade is a room that was perhaps made.
-type unmade struct {
-	args   []any // its secret, and the ids of which it may have one
-	sought bool  // there was none
 }
 
 // randomNumber is positive.

@@ -38,9 +38,9 @@ end
 
 -- A room's record is, in this order: its secret; how many it is for; the id of the next
 -- new client; who is host, and the number of that hosting; how many are connected; and,
--- while the host is on the move, who was host before it and to whom that one grants it,
--- so that one of them is -1: either host, or granter and target. All three are when
--- nobody is connected, and only then: a granter is, and the move ends with its seat.
+-- while the host is on the move, the granter, who was host before, and the target, who
+-- is to be. Host is -1 then, else granter and target are; all three are when nobody is
+-- connected. The granter always is, since the move ends with its seat at the latest.
 local function parse(record)
 	local secret, max, next, host, fence, clients, granter, target = string.match(record or '',
 		'^(%d+) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%-?%d+) (%-?%d+)$')

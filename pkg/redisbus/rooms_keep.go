@@ -171,28 +171,6 @@ func (r *Rooms) leaveSome(ctx context.Context) (more bool, err error) {
 	return len(r.leaving) > 0, err
 }
 
-// unmake removes the rooms that were perhaps made though nobody was told so: those that
-// were not sought yet, or were. What was not there is sought once more, since Redis may
-// have been asked for it on a connection from which it had not read yet.
-func (r *Rooms) unmake(ctx context.Context, sought bool) error {
-	r.mu.Lock()
-	due := slices.DeleteFunc(slices.Clone(r.unmade), func(u *unmade) bool { return u.sought != sought })
-	r.mu.Unlock()
-	for _, u := range due {
-		reply, err := r.do(ctx, roomUnmake, 0, u.args...)
-		if err != nil {
-			return err
-		}
-		r.mu.Lock()
-		if u.sought || !slices.Equal(reply, []string{"0"}) {
-			r.unmade = slices.DeleteFunc(r.unmade, func(other *unmade) bool { return other == u })
-		}
-		u.sought = true
-		r.mu.Unlock()
-	}
-	return nil
-}
-
 // end gives up all seats, and the claim when there are none left.
 func (r *Rooms) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, roomsGoodbye)

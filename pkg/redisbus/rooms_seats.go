@@ -7,9 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"parley/pkg/relay"
 )
@@ -46,11 +43,10 @@ func (r *Rooms) Join(ctx context.Context, room, secret int32, name string, clien
 	return r.sit(ctx, roomJoin, room, secret, name, -1, clientSecret, all)
 }
 
-// Rejoin implements relay.Seats. Whether a node hears Redis is only asked about nodes
-// other than this one; that it does not is believed after some looks, see deafLooks, and
-// that takes the first half of a second of the time that there is. A client that left so long ago that 1024 others of the
-// room have left since, and as many as it is for, is relay.ErrNoClient. Names are those
-// of Join.
+// Rejoin implements relay.Seats. A client that left so long ago that 1024 others of the
+// room have left since, and as many as it is for, is relay.ErrNoClient. Whether another
+// node hears Redis is looked at for more than half a second, as long as it does not. Names
+// are those of Join.
 func (r *Rooms) Rejoin(ctx context.Context, room, secret int32, name string, client, clientSecret int32, all bool) (relay.Seat, error) {
 	return r.sit(ctx, roomRejoin, room, secret, name, client, clientSecret, all)
 }
@@ -83,6 +79,7 @@ func (r *Rooms) sit(ctx context.Context, a roomAct, room, secret int32, name str
 	reply, err := r.do(ctx, a, room, args...)
 	if errors.Is(err, relay.ErrConnected) && len(reply) == 1 {
 		if node, _, _ := strings.Cut(reply[0], " "); r.deaf(ctx, node) {
+			r.log.Info("a client comes back whose node does not hear redis", "node", node, "room", room)
 			args[len(args)-1] = reply[0] // that very seat, and no other that it may have by now
 			reply, err = r.do(ctx, a, room, args...)
 		}
@@ -95,56 +92,6 @@ func (r *Rooms) sit(ctx context.Context, a roomAct, room, secret int32, name str
 		return relay.Seat{}, err
 	}
 	return relay.Seat{Room: room, Client: client, Name: name}, nil
-}
-
-const (
-	// deafLooks is how often in a row a node must be found not to hear Redis before it is
-	// believed, and deafPause the time between two looks: a node whose connection breaks
-	// has another one sooner, unless it is dead or cut off.
-	deafLooks = 7
-	deafPause = 100 * time.Millisecond
-)
-
-// deaf tells whether another node has heard nothing of Redis for a while. Who cannot
-// tell takes it to hear.
-func (r *Rooms) deaf(ctx context.Context, node string) bool {
-	if node == r.node {
-		return false
-	}
-	for look := 1; ; look++ {
-		if hears, err := r.hears(ctx, node); hears || err != nil {
-			return false
-		}
-		if look == deafLooks {
-			return true
-		}
-		if !sleep(ctx, deafPause) {
-			return false
-		}
-	}
-}
-
-// errOwnCanary means that Redis does not know this node to hear it.
-var errOwnCanary = errors.New("redis is not heard by this node")
-
-// hears asks Redis whether a node hears it, on the rooms' link.
-func (r *Rooms) hears(ctx context.Context, node string) (bool, error) {
-	what := "numsub"
-	if r.link.sharded {
-		what = "shardnumsub"
-	}
-	cmd := redis.NewSliceCmd(ctx, "pubsub", what, r.link.canary, r.link.keys.canary(node))
-	if err := r.store.ask(ctx, []redis.Cmder{cmd}, question{repeats: true}); err != nil {
-		return false, err
-	}
-	counts := cmd.Val() // a channel and its number, twice
-	if len(counts) != 4 {
-		return false, errRooms
-	}
-	if counts[1] == int64(0) { // where nodes do not listen any more, or not yet
-		return false, errOwnCanary
-	}
-	return counts[3] != int64(0), nil
 }
 
 // parseClient reads the answer to who asks for a seat.
@@ -269,71 +216,6 @@ func (r *Rooms) Leave(s relay.Seat) {
 	if has {
 		r.poke()
 	}
-}
-
-// Kick implements relay.Seats. Who is kicked can come back with Rejoin. After
-// relay.ErrUnavailable it may have happened.
-func (r *Rooms) Kick(ctx context.Context, host relay.Seat, target int32) error {
-	_, err := r.do(ctx, roomKick, host.Room, r.node, host.Name, host.Client, target)
-	return err
-}
-
-// Grant implements relay.Seats. After relay.ErrUnavailable it may have happened.
-func (r *Rooms) Grant(ctx context.Context, host relay.Seat, target int32) error {
-	reply, err := r.do(ctx, roomGrant, host.Room, r.node, host.Name, host.Client, target)
-	if err == nil && len(reply) == 1 {
-		r.noteSeat(host, func(s *seat) { s.granted = reply[0] })
-	}
-	return err
-}
-
-// noteSeat changes what is known of a seat of this node.
-func (r *Rooms) noteSeat(of relay.Seat, change func(s *seat)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p := place{of.Room, of.Name}
-	if s, has := r.seats[p]; has {
-		change(&s)
-		r.seats[p] = s
-	}
-}
-
-// Assign implements relay.Seats. It may be called again, also when it is not known
-// whether it has happened, and by a seat that has granted nothing.
-func (r *Rooms) Assign(ctx context.Context, s relay.Seat) error {
-	_, err := r.do(ctx, roomAssign, s.Room, r.node, s.Name, s.Client)
-	if err == nil {
-		r.noteSeat(s, func(s *seat) { s.assigned = s.granted })
-	}
-	return err
-}
-
-// assignAgain ends those moves of hosts that this node has ended already: Redis may have
-// lost that, but not that they had begun, and then nobody would end them.
-func (r *Rooms) assignAgain(ctx context.Context) error {
-	var seats []relay.Seat
-	var fences []string
-	r.mu.Lock()
-	for p, s := range r.seats {
-		if s.assigned != "" {
-			seats = append(seats, relay.Seat{Room: p.room, Client: s.client, Name: p.name})
-			fences = append(fences, s.assigned)
-		}
-	}
-	r.mu.Unlock()
-	for from := 0; from < len(seats); from += roomsBatch {
-		batch := seats[from:min(from+roomsBatch, len(seats))]
-		rooms := make([]int32, len(batch))
-		for i, s := range batch {
-			rooms[i] = s.Room
-		}
-		err := r.doAll(ctx, roomAssign, rooms, func(i int) []any { return []any{r.node, batch[i].Name, batch[i].Client, fences[from+i]} },
-			func(int, []string, error) {}) // who has no seat has no move to end
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Connected implements relay.Seats.

@@ -196,19 +196,23 @@ if what == 'join' or what == 'rejoin' then
 end
 
 -- What is left is to be done by who is host, or was.
-local host, target = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4])
+local host = tonumber(ARGV[args + 3])
 if call('HGET', connected, host) ~= node .. ' ' .. name then
 	return {'no seat'}
 end
--- Ends a move; with a fence only the one that began with it.
+
+-- Ends the move of the host, if it has granted one; with a fence, only the one that began
+-- with it.
 if what == 'assign' then
-	if room.granter == host and (not target or target == room.fence) then
+	local fence = tonumber(ARGV[args + 4])
+	if room.granter == host and (not fence or fence == room.fence) then
 		appoint(room, heir(room, {}))
 		save(room)
 		tell('g', room, host, '-', {})
 	end
 	return {'ok'}
 end
+local target = tonumber(ARGV[args + 4])
 if room.host ~= host then
 	return {'not host'}
 end
@@ -218,11 +222,14 @@ end
 if what == 'kick' then
 	unseat(room, {target})
 	tell('k', room, target, '-', {})
-else -- grant
+	return {'ok'}
+end
+
+-- Begins a move, and returns its fence.
+if what == 'grant' then
 	appoint(room, -1)
 	room.granter, room.target = host, target
 	save(room)
 	tell('m', room, host, '-', {})
 	return {'ok', text(room.fence)}
 end
-return {'ok'}
