@@ -371,6 +371,10 @@ func TestRoomsTooFewReplicas(t *testing.T) {
 	if _, err := b.Totals(t.Context()); err != nil {
 		t.Errorf("Totals need no replica: %v", err)
 	}
+	relaytest.Eventually(t, "the room that was not confirmed is gone", func() bool {
+		totals, err := a.Totals(t.Context())
+		return err == nil && totals.Rooms == 1
+	})
 }
 
 // A node dies, and Redis has lost its claims: its seats are given up all the same, and
