@@ -113,6 +113,7 @@ type Fleet struct {
 	metrics *FleetMetrics
 	started time.Time
 	wake    chan struct{} // has the keeper look after the lease at once
+	anew    chan struct{} // has the watcher release what a former lease of this node has
 
 	// Fixed before Run.
 	onRelease map[string]func(context.Context, relay.Claim) error
@@ -127,6 +128,7 @@ type Fleet struct {
 	ended   chan struct{}            // closed when Run has returned
 	closed  bool                     // Close was called
 	lease   string                   // its id; "" without
+	former  []string                 // those before it, which Redis may still have
 	birth   string                   // of the data in which it was taken
 	renewed time.Time                // when its last renewal that succeeded was sent
 	serving bool                     // claims may be taken
@@ -153,7 +155,7 @@ func NewFleet(o FleetOptions) (*Fleet, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &Fleet{options: o, times: o.times, log: o.Log, started: time.Now(),
-		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), anew: make(chan struct{}, 1), ended: make(chan struct{}),
 		onRelease: map[string]func(context.Context, relay.Claim) error{},
 		held:      map[string]string{}, busy: map[string]chan struct{}{}}
 	if f.times == (fleetTimes{}) {

@@ -228,6 +228,26 @@ func TestFleetOutlivesStoppedRedis(t *testing.T) {
 	a.holds("seat/b", "bob", "b")
 }
 
+// Redis is away for longer than leases last, and has all that it had when it is back. A
+// node cannot know what it has lost, and gives up all; it has not to wait until its own
+// former lease is reaped.
+func TestFleetBackWithItsFile(t *testing.T) {
+	t.Parallel()
+	r := relaytest.StartRedisWith(t, redisproc.Options{Dir: t.TempDir(), AppendOnly: true, Args: []string{"--appendfsync", "always"}})
+	neverLooks := func(o redisbus.FleetOptions) redisbus.FleetOptions {
+		return o.WithTimes(time.Second, 100*time.Millisecond, time.Hour, 2*time.Second, time.Second)
+	}
+	a := runFleet(t, "a", toOne(t, r.URL()), neverLooks)
+	a.gets("seat/a", "alice")
+	r.Kill()
+	relaytest.Eventually(t, "the lease is in doubt", func() bool { return a.Ready() != nil })
+	r.Restart(t)
+	relaytest.Eventually(t, "it is told what it has lost", func() bool { return a.losses() == "seat/a" })
+	a.gets("seat/a", "bob")
+	a.holds("seat/a", "bob", "a")
+	a.gets("seat/a", "bob") // which it keeps
+}
+
 // More claims than one script goes through: Redis loses them, and their node dies.
 func TestFleetOfManyClaims(t *testing.T) {
 	t.Parallel()

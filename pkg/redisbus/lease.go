@@ -114,6 +114,7 @@ func (f *Fleet) startAnew(ctx context.Context, all bool) error {
 		return err
 	}
 	f.mu.Lock()
+	f.former = append(f.former, f.lease)
 	f.lease = ""
 	f.mu.Unlock()
 	if all {
@@ -183,7 +184,14 @@ func (f *Fleet) settle(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	f.serving = !f.closed
+	anew := len(f.former) > 0
 	f.mu.Unlock()
+	if anew {
+		select {
+		case f.anew <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 

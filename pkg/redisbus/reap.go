@@ -20,10 +20,37 @@ func (f *Fleet) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-f.anew:
+			f.reapOwn(ctx)
+			continue
 		case <-t.C:
 		}
+		f.reapOwn(ctx) // should it have failed
 		missing = f.look(ctx, missing)
 		t.Reset(f.times.look)
+	}
+}
+
+// reapOwn releases the claims of this node's former leases, which it has lost: lest its
+// clients wait for the names until the lease has expired and was seen to have.
+func (f *Fleet) reapOwn(ctx context.Context) {
+	f.mu.Lock()
+	former, me := f.former, f.lease
+	ready := f.ready() == nil
+	if ready {
+		f.former = nil
+	}
+	f.mu.Unlock()
+	if !ready {
+		return // the next look does it
+	}
+	for _, lease := range former {
+		if err := f.reap(ctx, lease, me, true); err != nil && ctx.Err() == nil {
+			f.log.Warn("the claims of this node's former lease are not all released, trying again", "error", err)
+			f.mu.Lock()
+			f.former = append(f.former, lease)
+			f.mu.Unlock()
+		}
 	}
 }
 
