@@ -235,6 +235,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 		"listen", n.public.Addr().String(), "internal", fmt.Sprint(n.InternalAddr()), "redis", redis)
 	n.tellSecret()
 	n.warnOfDatabase()
+	n.warnOfRooms()
 	busCtx, stopBus := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	killed := false

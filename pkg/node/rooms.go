@@ -52,6 +52,13 @@ func (n *Node) newRooms(sockets *conn.Sockets) *roomsPart {
 	return p
 }
 
+// warnOfRooms tells the log when anybody may manage rooms.
+func (n *Node) warnOfRooms() {
+	if n.cfg.RoomsAPIToken == "" && n.redis == nil {
+		n.log.Warn("no token is set: whoever reaches this fleet may make relay rooms, see their secrets and close them", "setting", "--rooms-api-token")
+	}
+}
+
 // collectors are the part's figures.
 func (p *roomsPart) collectors() []prometheus.Collector {
 	return append(p.state.Metrics().Collectors(), prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -356,7 +356,7 @@ type RejoinRoomRequest struct {
 	RoomID        int32                  `protobuf:"varint,1,opt,name=RoomID,proto3" json:"RoomID,omitempty"`
 	RoomSecret    int32                  `protobuf:"varint,2,opt,name=RoomSecret,proto3" json:"RoomSecret,omitempty"`
 	ClientID      int32                  `protobuf:"varint,3,opt,name=ClientID,proto3" json:"ClientID,omitempty"`
-	ClientSecret  int32                  `protobuf:"varint,4,opt,name=ClientSecret,proto3" json:"ClientSecret,omitempty"` // of its last RESPONSE_CONNECT
+	ClientSecret  int32                  `protobuf:"varint,4,opt,name=ClientSecret,proto3" json:"ClientSecret,omitempty"` // of its RESPONSE_CONNECT; it never changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
