@@ -25,8 +25,8 @@ const (
 	roomsAlarms = 8
 )
 
-// Run gives up seats that are left, looks after this node's seats, those of dead nodes
-// and rooms whose time is over, until ctx ends. Then it gives up all seats of the node,
+// Run gives up seats that are left, removes rooms that were not confirmed, and looks after
+// this node's seats, those of dead nodes and rooms whose time is over, until ctx ends. Then it gives up all seats of the node,
 // within two seconds, and returns nil; Join and Rejoin are relay.ErrClosed from then
 // on. The bus and the fleet must run for longer. Call it once.
 func (r *Rooms) Run(ctx context.Context) error {

@@ -22,7 +22,7 @@ type RoomView struct {
 	Fence   int64
 	Seats   map[int32]string               // names, by the clients that are connected
 	Ended   map[string]relay.RoomEventKind // by which event each seat was lost, by their names
-	Retaken map[string]bool                // seats of which that was to seat their clients elsewhere, perhaps
+	Retaken map[string]bool                // seats whose clients had another one right after
 	Counts  map[relay.RoomEventKind]int
 	Closed  bool
 	Unknown bool // events were missed, and none since has told of everybody
