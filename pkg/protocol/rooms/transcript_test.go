@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,9 +12,9 @@ import (
 	"testing/synctest"
 
 	"github.com/coder/websocket"
-	"golang.org/x/tools/txtar"
 
 	"parley/pkg/conn"
+	"parley/pkg/relaytest"
 )
 
 // A transcript is what goes over the wire between a fleet of two nodes and some
@@ -121,31 +120,9 @@ func play(t *testing.T, f *fixture, lines []string) {
 }
 
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/transcripts/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var cfg Config
-		var lines []string
-		for _, part := range archive.Files {
-			switch part.Name {
-			case "settings":
-				if _, err := fmt.Sscanf(string(part.Data), "max-message-bytes %d", &cfg.MaxMessageBytes); err != nil {
-					t.Fatal(err)
-				}
-			case "transcript":
-				lines = strings.Split(string(part.Data), "\n")
-			default:
-				t.Fatalf("%s: a file %q", file, part.Name)
-			}
-		}
-		t.Run(filepath.Base(file), func(t *testing.T) { playBoth(t, cfg, lines) })
-	}
+	relaytest.Transcripts(t, func(t *testing.T, settings string, lines []string) {
+		playBoth(t, Config{MaxMessageBytes: relaytest.MaxMessageBytes(t, settings)}, lines)
+	})
 }
 
 func playBoth(t *testing.T, cfg Config, lines []string) {
@@ -174,11 +151,5 @@ func TestReadme(t *testing.T) {
 			t.Errorf("%d is not in the table of close codes", code)
 		}
 	}
-	examples := regexp.MustCompile("(?s)```transcript\n(.*?)```").FindAllStringSubmatch(page, -1)
-	if len(examples) == 0 {
-		t.Error("there are no examples")
-	}
-	for i, e := range examples {
-		t.Run(strconv.Itoa(i), func(t *testing.T) { playBoth(t, Config{}, strings.Split(e[1], "\n")) })
-	}
+	relaytest.Examples(t, page, 1, func(t *testing.T, lines []string) { playBoth(t, Config{}, lines) })
 }

@@ -3,7 +3,6 @@ package texto
 import (
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,9 +12,9 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
-	"golang.org/x/tools/txtar"
 
 	"parley/pkg/conn"
+	"parley/pkg/relaytest"
 )
 
 // A transcript is what goes over the wire between a server and some clients, in
@@ -57,40 +56,16 @@ type transcript struct {
 const clockWord = "wait "
 
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/transcripts/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	relaytest.Transcripts(t, func(t *testing.T, settings string, lines []string) {
 		cfg, limits := Config{Node: "node-1"}, conn.Config{}
-		var lines []string
-		for _, part := range archive.Files {
-			switch part.Name {
-			case "settings":
-				set(t, string(part.Data), &cfg, &limits)
-			case "transcript":
-				lines = strings.Split(strings.TrimRight(string(part.Data), "\n"), "\n")
-			default:
-				t.Fatalf("%s: a file %q", file, part.Name)
-			}
-		}
-		if len(lines) == 0 {
-			t.Fatalf("%s: no transcript", file)
-		}
-		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		t.Run(name, func(t *testing.T) {
-			t.Run("in memory", func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { play(t, newFixture(t, true, cfg, limits), lines) })
-			})
-			if !strings.Contains(strings.Join(lines, "\n"), "\n"+clockWord) {
-				t.Run("over TCP", func(t *testing.T) { play(t, newFixture(t, false, cfg, limits), lines) })
-			}
+		set(t, settings, &cfg, &limits)
+		t.Run("in memory", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { play(t, newFixture(t, true, cfg, limits), lines) })
 		})
-	}
+		if !strings.Contains(strings.Join(lines, "\n"), "\n"+clockWord) {
+			t.Run("over TCP", func(t *testing.T) { play(t, newFixture(t, false, cfg, limits), lines) })
+		}
+	})
 }
 
 // set reads the settings of a transcript.
