@@ -18,6 +18,8 @@ import { RoomError, complaintOf } from './roomerror.js';
 
 /** Where a connection wants to be: in a room as a new client, or as one that was there. @typedef {{roomId: number, secret: number, clientId?: number, clientSecret?: number}} Place */
 
+/** What is relayed: bytes, or a text, which goes as UTF-8. @typedef {string | Uint8Array | ArrayBuffer} RoomData */
+
 /** What is asked for, and the promise of who has asked. */
 export class Request {
   /** @type {(members: RoomMember[]) => void} */ resolve = () => {};
@@ -27,13 +29,18 @@ export class Request {
     this.reject = reject;
   });
 
+  /** Of a grant: whether the host is on the move, so that the relay has not refused it. */
+  begun = false;
+
   /**
    * @param {"list" | "kick" | "grant"} kind
    * @param {number} id  Whom it is about; without a meaning for a list.
+   * @param {boolean} [own]  Whether only the link has asked.
    */
-  constructor(kind, id) {
+  constructor(kind, id, own = false) {
     this.kind = kind;
     this.id = id;
+    this.own = own;
   }
 }
 
@@ -53,7 +60,8 @@ export class Request {
  */
 
 /**
- * A relay answers everything within two seconds. Of an error that comes for so long
+ * A relay answers everything within two seconds, but for a grant, of which it tells the
+ * beginning. Of an error that comes for so long
  * after something was relayed, in ms, nobody knows at first what it is about.
  */
 const ANSWER_TIME = 3_000;
@@ -63,6 +71,7 @@ export class RelayLink extends Connection {
   // Fixed after construction.
   /** @type {Clock} */ #clock;
   /** @type {number} */ #timeout;
+  /** @type {number} */ #silence;
   /** @type {Place} */ #place;
   /** @type {RelayLinkOwner} */ #owner;
 
@@ -71,21 +80,24 @@ export class RelayLink extends Connection {
   #requests = [];
   /** Gives the connection up when the first request has no answer. @type {any} */ #deadline;
   /** When something was relayed last. */ #relayedAt = -Infinity;
+  /** When a frame came last. */ #heardAt = 0;
+  /** Looks whether the connection is silent. @type {any} */ #watch;
   /** An error that may be about the first request; when its time is over, it is. @type {{error: RoomError, timer: any} | null} */
   #doubt = null;
 
   /**
    * @param {SocketLike} socket  Just made, and of this link alone from here on.
    * @param {Clock} clock
-   * @param {number} timeout  How long the place and each answer may take, in ms.
+   * @param {{timeout: number, silence: number}} patience  How long the place and each answer may take, and how long the relay may say nothing before it is asked, in ms.
    * @param {Place} place
    * @param {RelayLinkOwner} owner
    */
-  constructor(socket, clock, timeout, place, owner) {
+  constructor(socket, clock, { timeout, silence }, place, owner) {
     super(socket, clock, timeout);
     socket.binaryType = 'arraybuffer';
     this.#clock = clock;
     this.#timeout = timeout;
+    this.#silence = silence;
     this.#place = place;
     this.#owner = owner;
   }
@@ -103,11 +115,13 @@ export class RelayLink extends Connection {
    * Relays something. Only while ready.
    * @param {number} type
    * @param {number | undefined} target
-   * @param {Uint8Array} data
+   * @param {RoomData} data
+   * @throws {RoomError} INVALID.
    */
   relay(type, target, data) {
+    const frame = Relay.encode({ type, target, data: bytes(data) });
     this.#relayedAt = this.#clock.now();
-    this.#say(Flag.relayMessage, Relay.encode({ type, target, data }));
+    this.#say(Flag.relayMessage, frame);
   }
 
   /**
@@ -123,9 +137,17 @@ export class RelayLink extends Connection {
   /** Finds out whether the connection still lives: without an answer in time the link is lost. */
   probe() {
     if (!this.ready || this.#requests.length > 0) return;
-    const request = new Request('list', 0);
+    const request = new Request('list', 0, true);
     request.promise.catch(() => {}); // then the link is lost, or the relay lives
     this.request(request);
+  }
+
+  /** Asks a relay that says nothing whether it is there: networks and nodes may die without a word. */
+  #watchSilence() {
+    const quiet = this.#clock.now() - this.#heardAt;
+    if (quiet >= this.#silence) this.probe();
+    if (this.ended) return;
+    this.#watch = this.#clock.setTimeout(() => this.#watchSilence(), quiet < this.#silence ? this.#silence - quiet : this.#silence);
   }
 
   /** @override */
@@ -153,8 +175,7 @@ export class RelayLink extends Connection {
    */
   #takeFirst() {
     this.#clock.clearTimeout(this.#deadline);
-    this.#clock.clearTimeout(this.#doubt?.timer);
-    this.#doubt = null;
+    this.#endDoubt();
     const request = this.#requests.shift();
     if (this.#requests.length > 0) this.#askFirst();
     return request;
@@ -175,6 +196,7 @@ export class RelayLink extends Connection {
    * @param {unknown} raw
    */
   hear(raw) {
+    this.#heardAt = this.#clock.now();
     if (!(raw instanceof ArrayBuffer)) return;
     try {
       const { flag, data } = Payload.decode(new Uint8Array(raw));
@@ -197,6 +219,7 @@ export class RelayLink extends Connection {
       if (flag !== Flag.connected) return;
       const client = Client.decode(data);
       this.greeted();
+      this.#watchSilence();
       this.#owner.seated(this, client);
     } else {
       this.#takeNews(flag, data);
@@ -215,11 +238,14 @@ export class RelayLink extends Connection {
         break;
       case Flag.beginHostMigrate:
         this.#owner.migrating();
+        if (first?.kind === 'grant') this.#begun(first);
         break;
       case Flag.finishHostMigrate: {
         const { id } = Subject.decode(data);
         this.#owner.migrated(id);
-        if (first?.kind === 'grant' && first.id === id) this.#answered([]);
+        if (first?.kind !== 'grant' || first !== this.#requests[0]) break;
+        if (first.id === id) this.#answered([]);
+        else if (first.begun) this.#takeFirst()?.reject(new RoomError('REFUSED', 'that client has gone: another one is host'));
         break;
       }
       case Flag.listed: {
@@ -252,18 +278,45 @@ export class RelayLink extends Connection {
     if (doubt && !this.ended) this.#owner.complained(doubt.error);
   }
 
+  /**
+   * The host moves, as was asked for: from here on no error is about that.
+   * @param {Request} grant
+   */
+  #begun(grant) {
+    grant.begun = true;
+    const doubt = this.#doubt;
+    this.#endDoubt();
+    if (doubt && !this.ended) this.#owner.complained(doubt.error);
+  }
+
+  #endDoubt() {
+    this.#clock.clearTimeout(this.#doubt?.timer);
+    this.#doubt = null;
+  }
+
+  /**
+   * No answer has come to the first request, only an error.
+   * @param {RoomError} error
+   */
+  #denied(error) {
+    const request = this.#takeFirst();
+    request?.reject(error);
+    // Nobody waits for that, and it may have been about something else.
+    if (request?.own && !this.ended) this.#owner.complained(error);
+  }
+
   /** @param {RoomError} error */
   #takeError(error) {
     if (this.since === null) {
       this.complaint = error.message;
       this.#owner.refused(this, error);
-    } else if (this.#requests.length === 0 || this.#doubt || error.code === 'TOO_BIG' || error.code === 'GAP') {
+    } else if (this.#requests.length === 0 || this.#requests[0].begun || this.#doubt || error.code === 'TOO_BIG' || error.code === 'GAP') {
       this.#owner.complained(error);
     } else if (this.#clock.now() - this.#relayedAt >= ANSWER_TIME) {
       this.#takeFirst()?.reject(error);
     } else {
       // About the request, or about what was relayed: an answer to the request will tell.
-      this.#doubt = { error, timer: this.#clock.setTimeout(() => this.#takeFirst()?.reject(error), ANSWER_TIME) };
+      this.#doubt = { error, timer: this.#clock.setTimeout(() => this.#denied(error), ANSWER_TIME) };
     }
   }
 
@@ -273,7 +326,7 @@ export class RelayLink extends Connection {
    * @param {string} reason
    */
   settle(code, reason) {
-    for (const timer of [this.#again, this.#deadline, this.#doubt?.timer]) this.#clock.clearTimeout(timer);
+    for (const timer of [this.#again, this.#watch, this.#deadline, this.#doubt?.timer]) this.#clock.clearTimeout(timer);
     const [written, ...waiting] = this.#requests.splice(0);
     const why = `the connection ended (${reason || code})`;
     written?.reject(new RoomError('UNKNOWN', `${why}; not known whether it was done`));
@@ -288,4 +341,15 @@ export class RelayLink extends Connection {
   lost(code, reason) {
     this.#owner.lost(this, code, reason);
   }
+}
+
+/**
+ * @param {RoomData} data
+ * @returns {Uint8Array}
+ */
+function bytes(data) {
+  if (typeof data === 'string') return new TextEncoder().encode(data);
+  if (data instanceof Uint8Array) return data;
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  throw new RoomError('INVALID', 'data is bytes or a text');
 }

@@ -7,6 +7,8 @@
  *   code, the relay's Retry-After and full jitter, and the client takes its id back.
  *   While the relay still counts it as connected (its node has died, say), it asks
  *   again and again, for `rejoinTimeout`.
+ * - A connection on which nothing comes for `silenceTimeout` is asked whether it lives,
+ *   and given up when it does not answer.
  * - It says that it is host from the moment at which the relay has told so, to the
  *   moment at which the relay tells otherwise or the connection is lost.
  * - Nothing waits for the next connection. What one says in a room is meant for it as
@@ -34,6 +36,7 @@ export { ParleyError, RoomError, RoomsApi };
 /**
  * What of other modules the caller of this one may want to name.
  * @typedef {import('./relaylink.js').RoomSession} RoomSession
+ * @typedef {import('./relaylink.js').RoomData} RoomData
  * @typedef {import('./relaywire.js').RoomMember} RoomMember
  * @typedef {import('./relayapi.js').RoomInfo} RoomInfo
  * @typedef {import('./relayapi.js').RoomsSummary} RoomsSummary
@@ -99,11 +102,10 @@ export { ParleyError, RoomError, RoomsApi };
  * @typedef {object} RoomSettings
  * @property {string | URL} [url]  Where the relay's socket is, with ws, wss, http or https; relative to the page. Default `/v1/websocket` of the page's own host.
  * @property {number} [rejoinTimeout]  How long the relay may count this client as connected that would come back, in ms, before it gives up. Default 60000: four times what the death of a node takes.
+ * @property {number} [silenceTimeout]  How long nothing may come from the relay, in ms, before it is asked whether it is there; it has `requestTimeout` to answer. Default 20000.
  */
 
 /** @typedef {RoomSettings & ConnectOptions} RoomOptions */
-
-/** What is relayed: bytes, or a text, which goes as UTF-8. @typedef {string | Uint8Array | ArrayBuffer} RoomData */
 
 /** The longest wait before a place is asked for again, in times of `backoffBase`. */
 const PATIENT = 4;
@@ -119,6 +121,7 @@ export class RoomClient extends Target {
   // Fixed after construction.
   /** @type {URL} */ #url;
   /** @type {number} */ #rejoinTimeout;
+  /** @type {number} */ #silenceTimeout;
   /** @type {Required<ConnectOptions>} */ #options;
   /** @type {Comeback} */ #comeback;
 
@@ -131,6 +134,7 @@ export class RoomClient extends Target {
   #ghost = null;
   #isHost = false;
   /** @type {number | null} */ #hostId = null;
+  /** Whether the host is on the move. */ #moving = false;
 
   /**
    * Joins nothing yet.
@@ -141,6 +145,7 @@ export class RoomClient extends Target {
     super();
     this.#url = endpoint(options.url ?? '/v1/websocket');
     this.#rejoinTimeout = options.rejoinTimeout ?? 60_000;
+    this.#silenceTimeout = options.silenceTimeout ?? 20_000;
     this.#options = withDefaults(options);
     this.#comeback = new Comeback(this.#url, this.#options, {
       dial: () => this.#dial(),
@@ -187,12 +192,14 @@ export class RoomClient extends Target {
    * @param {Place & {rejoinTimeout?: number}} place  `rejoinTimeout`: for this time alone, instead of that of the client.
    * @returns {Promise<RoomSession>} fulfilled once it is in the room, however many
    *   connections that takes; rejected with a {@link RoomError}: REFUSED,
-   *   STILL_CONNECTED, CLOSED by `leave()`, INVALID.
+   *   STILL_CONNECTED, CLOSED by `leave()`, INVALID, NO_WEBSOCKET.
    */
   join({ roomId, secret, clientId, clientSecret, rejoinTimeout }) {
     return new Promise((resolve, reject) => {
       if (this.#state !== 'closed') {
         reject(new RoomError('INVALID', 'in a room already: leave it first'));
+      } else if (typeof this.#options.WebSocket !== 'function') {
+        reject(new RoomError('NO_WEBSOCKET', 'there is no WebSocket here: use Node 22 or later, or hand in that of the ws package, new RoomClient({ url, WebSocket })'));
       } else if (![roomId, secret, clientId ?? 0, clientSecret ?? 0].every(isInt32)) {
         reject(new RoomError('INVALID', 'ids and secrets are 32-bit integers'));
       } else {
@@ -233,6 +240,7 @@ export class RoomClient extends Target {
    * @throws {RoomError} as {@link broadcast}.
    */
   sendTo(clientId, data) {
+    checkClient(clientId);
     this.#relay(RelayType.target, clientId, data);
   }
 
@@ -253,8 +261,8 @@ export class RoomClient extends Target {
   async list() {
     const link = this.#link;
     const members = await this.#request('list', 0);
-    // What came meanwhile is newer than this list may be.
-    if (this.#link === link && this.#hostId === null) this.#hostId = members.find(({ host }) => host)?.id ?? null;
+    // What came meanwhile is newer than this list may be: while the host is on the move, it may name the former one.
+    if (this.#link === link && this.#hostId === null && !this.#moving) this.#hostId = members.find(({ host }) => host)?.id ?? null;
     return members.sort((a, b) => a.id - b.id);
   }
 
@@ -270,10 +278,12 @@ export class RoomClient extends Target {
   }
 
   /**
-   * Makes another client host. Host only.
+   * Makes another client host. Host only. From `migratebegin` on nobody is, for up to
+   * some seconds.
    * @param {number} clientId
    * @returns {Promise<void>} fulfilled once it is host, after `migratefinish`;
-   *   rejected as {@link kick}.
+   *   rejected as {@link kick}, also when another one has become host, since that one
+   *   has gone meanwhile.
    */
   async grantHost(clientId) {
     await this.#request('grant', clientId);
@@ -288,8 +298,7 @@ export class RoomClient extends Target {
     const link = this.#ready();
     if (type === RelayType.host && this.#isHost) throw new RoomError('IS_HOST', 'this client is the host');
     if (type !== RelayType.host) this.#checkHost();
-    if (target !== undefined && !isInt32(target)) throw new RoomError('INVALID', 'there is no such client');
-    link.relay(type, target, bytes(data));
+    link.relay(type, target, data);
   }
 
   /**
@@ -299,7 +308,7 @@ export class RoomClient extends Target {
   async #request(kind, id) {
     const link = this.#ready();
     if (kind !== 'list') this.#checkHost();
-    if (!isInt32(id)) throw new RoomError('INVALID', 'there is no such client');
+    checkClient(id);
     const request = new Request(kind, id);
     link.request(request);
     return request.promise;
@@ -319,7 +328,7 @@ export class RoomClient extends Target {
   #dial() {
     const { WebSocket, clock, requestTimeout } = this.#options;
     const place = /** @type {Place} */ (this.#place);
-    this.#link = new RelayLink(new WebSocket(this.#url.href), clock, requestTimeout, place, {
+    this.#link = new RelayLink(new WebSocket(this.#url.href), clock, { timeout: requestTimeout, silence: this.#silenceTimeout }, place, {
       seated: (link, client) => this.#seated(link, client),
       refused: (link, error) => this.#refused(link, error),
       assigned: () => this.#assigned(),
@@ -344,6 +353,7 @@ export class RoomClient extends Target {
     const rejoined = place.clientId !== undefined;
     this.#place = { ...place, clientId: id, clientSecret: secret };
     this.#ghost = null;
+    this.#moving = false;
     const joining = this.#joining;
     this.#joining = null;
     joining?.resolve(/** @type {RoomSession} */ (this.session));
@@ -383,6 +393,7 @@ export class RoomClient extends Target {
 
   #migrating() {
     this.#hostId = null;
+    this.#moving = true;
     const link = this.#link;
     this.#setHost(false);
     if (this.#link === link) this.#emit('migratebegin', {});
@@ -393,6 +404,7 @@ export class RoomClient extends Target {
     const link = this.#link;
     const host = hostId === this.clientId;
     this.#hostId = hostId;
+    this.#moving = false;
     this.#setHost(host);
     if (this.#link === link) this.#emit('migratefinish', { hostId, host });
   }
@@ -476,13 +488,7 @@ function isInt32(value) {
   return typeof value === 'number' && (value | 0) === value;
 }
 
-/**
- * @param {RoomData} data
- * @returns {Uint8Array}
- */
-function bytes(data) {
-  if (typeof data === 'string') return new TextEncoder().encode(data);
-  if (data instanceof Uint8Array) return data;
-  if (data instanceof ArrayBuffer) return new Uint8Array(data);
-  throw new RoomError('INVALID', 'data is bytes or a text');
+/** @param {unknown} id */
+function checkClient(id) {
+  if (!isInt32(id) || /** @type {number} */ (id) < 0) throw new RoomError('INVALID', 'the id of a client is an integer from 0 on');
 }

@@ -20,6 +20,7 @@ import { ParleyError } from './link.js';
  *   happened or not.
  * - NOT_HOST, IS_HOST: only the host may, or may not; not sent.
  * - CLOSED: the client has left.
+ * - NO_WEBSOCKET: this runtime has none, and none was handed in.
  * - INVALID: no id, no secret, no data; not sent.
  * - NETWORK: no HTTP answer; not known whether the request arrived.
  * - BAD_ANSWER: the HTTP answer is none of the API: no relay, or one without rooms.

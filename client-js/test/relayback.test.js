@@ -53,6 +53,7 @@ test('while it counts as connected it asks again, on the same connection', () =>
   assert.deepEqual(socket.takeNames(), ['reconnect']);
   socket.seat(1);
   assert.equal(t.client.state, 'open');
+  t.client.leave();
   assert.equal(t.clock.size, 0);
 });
 

@@ -89,6 +89,18 @@ test('what cannot be an id, or comes in between, joins nothing', async () => {
   await assert.rejects(t.client.join(ROOM), { code: 'INVALID' });
 });
 
+test('without a WebSocket nothing is joined, and why is said', async () => {
+  const own = globalThis.WebSocket;
+  delete globalThis.WebSocket; // which newer runtimes have
+  try {
+    const { client, log } = setUp({ WebSocket: undefined });
+    await assert.rejects(client.join(ROOM), { name: 'RoomError', code: 'NO_WEBSOCKET', message: /Node 22 .* ws package/ });
+    assert.deepEqual([client.state, log], ['closed', []]);
+  } finally {
+    if (own) globalThis.WebSocket = own;
+  }
+});
+
 test('leaving before there is a place', async () => {
   const t = setUp();
   const joined = t.client.join(ROOM);
@@ -185,12 +197,16 @@ test('the others speak to the host', () => {
   assert.equal(socket.sent.length, 0);
 });
 
-test('what is no data, or goes to nobody, is not sent', () => {
+test('what is no data, or goes to nobody, is not sent', async () => {
   const t = setUp();
   const socket = t.lead(0);
   socket.take();
   assert.throws(() => t.client.broadcast({ a: 1 }), { code: 'INVALID' });
-  assert.throws(() => t.client.sendTo('2', 'x'), { code: 'INVALID' });
+  for (const id of ['2', undefined, null, NaN, 1.5, -1, 2 ** 31]) {
+    assert.throws(() => t.client.sendTo(id, 'x'), { code: 'INVALID' }, String(id));
+    await assert.rejects(t.client.kick(id), { code: 'INVALID' });
+    await assert.rejects(t.client.grantHost(id), { code: 'INVALID' });
+  }
   assert.equal(socket.sent.length, 0);
 });
 
@@ -262,6 +278,7 @@ test('requests go one after another, and what is relayed goes between them', asy
   assert.deepEqual(socket.takeNames(), ['grantHost']);
   socket.migrate(3);
   assert.equal(await outcome(grant), 'fulfilled');
+  t.client.leave();
   assert.equal(t.clock.size, 0);
 });
 
@@ -305,6 +322,7 @@ test('an error that may be about either is settled by the answer', async () => {
   socket.members([]);
   assert.equal(await outcome(list), 'fulfilled');
   assert.deepEqual(t.events('error').map(({ message }) => message), ['not host any more']);
+  t.client.leave();
   assert.equal(t.clock.size, 0);
 });
 
