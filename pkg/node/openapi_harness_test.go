@@ -216,8 +216,11 @@ func (c *contract) check(op *operation, r *http.Request, a *answer) error {
 		return nil
 	}
 	var told struct{ Code int }
-	if err := json.Unmarshal([]byte(a.text), &told); err != nil || told.Code != a.StatusCode {
-		return fmt.Errorf("the code in the body is %d (%v)", told.Code, err)
+	if err := json.Unmarshal([]byte(a.text), &told); err != nil {
+		return fmt.Errorf("the code in the body: %w", err)
+	}
+	if told.Code != a.StatusCode {
+		return fmt.Errorf("the code in the body is %d", told.Code)
 	}
 	return nil
 }

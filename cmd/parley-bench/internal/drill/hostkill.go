@@ -345,19 +345,11 @@ func (h *hostDrill) freeze(ctx context.Context, n *node, victim int) error {
 func (h *hostDrill) cutOff(ctx context.Context, _ *node, victim int) error {
 	hit, from := h.hosted(victim), h.rush(ctx)
 	h.proxies[victim].setCut(true)
-	slept := sleep(ctx, freezeTime)
-	if slept {
-		if err := h.awaitHosts(ctx, "cut off", hit, from, victim); err != nil {
-			slept = false
-			h.proxies[victim].setCut(false)
-			return err
-		}
-	}
-	h.proxies[victim].setCut(false)
-	if !slept {
+	defer h.proxies[victim].setCut(false)
+	if !sleep(ctx, freezeTime) {
 		return ctx.Err()
 	}
-	return nil
+	return h.awaitHosts(ctx, "cut off", hit, from, victim)
 }
 
 // end waits until all that was said has come.

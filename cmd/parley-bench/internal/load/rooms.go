@@ -146,14 +146,10 @@ func (all ledgers) totals() RelayTotals {
 }
 
 func (all ledgers) findings(yield func(ledger.Finding) bool) {
-	going := true
 	for _, l := range all {
 		for f := range l.Findings {
 			// There is one publisher in a room: its places say the same as its numbers.
-			if f.Kind == ledger.Misplaced {
-				continue
-			}
-			if going = yield(f); !going {
+			if f.Kind != ledger.Misplaced && !yield(f) {
 				return
 			}
 		}
