@@ -8,5 +8,6 @@
 // itself each second, has been silent for too long.
 //
 // Beside that it keeps in Redis what nodes share: histories and journals of topics,
-// who is present, the leases and claims of nodes, values with an expiry and counts.
+// who is present, the state of relay rooms, the leases and claims of nodes, values with
+// an expiry and counts.
 package redisbus
