@@ -22,11 +22,14 @@ const LINGER = 12_000;
 
 const client = new RoomClient();
 const sharing = new Sharing(client, changed, () => void people.look());
-const people = new People(client);
+const people = new People(client, looked);
 const canvas = new BoardCanvas(page.canvas, page.canvasCursor, sharing);
 
 /** The board that this page is at, or on its way to. @type {{roomId: number, secret: number} | null} */
 let board = null;
+
+/** The room that this page has made last. @type {number | null} */
+let made = null;
 
 /** Whether it was there once, and whether it has had the drawing. */
 let arrived = false;
@@ -34,6 +37,12 @@ let drawn = false;
 
 /** Whether it has noted that the connection is lost. */
 let away = false;
+
+/** Who was host when this page was told last; null: it was told of nobody. @type {number | null} */
+let lastHost = null;
+
+/** Whether it was here before, and has come back. */
+let isBack = false;
 
 /** Whether the page shows this side. */
 let onStage = false;
@@ -94,6 +103,8 @@ async function enter(place) {
   client.leave();
   board = place;
   arrived = drawn = away = false;
+  lastHost = null;
+  isBack = false;
   lostBecause = '';
   say('');
   hideNotice();
@@ -128,7 +139,7 @@ function refused({ code, message }) {
   if (code === 'CLOSED') return;
   stop();
   say(/full/.test(message) ? 'That board is full.' : code === 'BAD_ANSWER' ? 'This relay has no rooms, so there are no boards here.'
-    : `That board is not to be had (${message}). Perhaps it has ended: a board that everybody has left is kept for a while only.`);
+    : `That board is not to be had (${message}). Perhaps it has ended: a board ends when the last one leaves it, or a while after nobody is there any more.`);
 }
 
 /** The page is at no board any more. */
@@ -145,13 +156,19 @@ function say(text) {
   page.boardProblem.textContent = text;
 }
 
+/** The relay's rooms, with the token if somebody has given one. */
+function rooms() {
+  const token = page.boardToken.value.trim();
+  return new RoomsApi({ ...token && { token } });
+}
+
 page.boardNew.addEventListener('submit', async (event) => {
   event.preventDefault();
   page.boardMake.disabled = true;
   say('');
   try {
-    const token = page.boardToken.value.trim();
-    const { id: roomId, secret } = await new RoomsApi({ ...token && { token } }).create(PLACES);
+    const { id: roomId, secret } = await rooms().create(PLACES);
+    made = roomId;
     location.hash = hashOf({ roomId, secret });
   } catch (error) {
     const { code, message } = /** @type {RoomError} */ (error);
@@ -161,7 +178,7 @@ page.boardNew.addEventListener('submit', async (event) => {
       BAD_ANSWER: 'This relay has no rooms, so there are no boards here.',
       NETWORK: 'The relay does not answer. Try again.',
       UNAVAILABLE: 'Boards are not to be had right now: the relay does not reach its store. Try again.',
-      REFUSED: 'There are too many boards on this relay: no place for another one.',
+      REFUSED: 'There are too many boards on this relay: no place for another one. Try later: a board in which nobody is ends after an hour, or at once when the last one leaves it by \u201cLeave\u201d. Whoever runs the relay can make more places (--rooms-max-clients).',
     }[code] ?? `That did not work: ${message}.`);
   }
   page.boardMake.disabled = false;
@@ -183,9 +200,12 @@ page.boardLink.addEventListener('input', () => {
 });
 
 page.boardLeave.addEventListener('click', () => {
+  const left = people.alone || !arrived && board?.roomId === made ? board : null;
   saveBoard(null);
   client.leave();
   stop();
+  // Else its places would be taken for as long as the relay keeps it. Where only those with a token may, it does.
+  if (left) void rooms().delete(left.roomId).catch(() => {});
 });
 
 copies(page.boardCopy, () => `${location.origin}/${board ? hashOf(board) : '#board'}`);
@@ -230,12 +250,29 @@ client.addEventListener('connect', ({ detail: { clientId, rejoined } }) => {
   arrived = true;
   page.pens.style.setProperty('--hue', String(hueOf(clientId)));
   people.note(rejoined ? `You are back as guest ${clientId + 1}` : `You are guest ${clientId + 1}`);
-  void people.look().then(show);
+  isBack = rejoined;
+  void people.look();
   show();
 });
 
+/** Who has come back was told of no change of the host meanwhile. */
+function looked() {
+  const { hostId, isHost } = client;
+  if (hostId !== null && hostId !== lastHost) {
+    if (isBack && !isHost) {
+      people.note(`${people.name(hostId)} is the host now`);
+      if (lastHost !== null) notify(`The host has changed: it is ${people.name(hostId)} now.`);
+    }
+    lastHost = hostId;
+  }
+  show();
+}
+
 client.addEventListener('host', ({ detail: { host } }) => {
-  if (host) people.note('You are the host');
+  if (host) {
+    lastHost = client.clientId;
+    people.note('You are the host');
+  }
   show();
 });
 
@@ -246,6 +283,7 @@ client.addEventListener('migratebegin', () => {
 });
 
 client.addEventListener('migratefinish', ({ detail: { hostId, host } }) => {
+  lastHost = hostId;
   if (!host) people.note(`${people.name(hostId)} is the host now`);
   notify(host ? 'The host has changed: it is you. What the others draw goes through this page.' : `The host has changed: it is ${people.name(hostId)} now.`);
   show();
@@ -295,6 +333,7 @@ client.addEventListener('state', ({ detail: { state } }) => {
   if (state === 'waiting' && arrived && !away) {
     away = true;
     people.note('Connection lost');
+    hideNotice(); // who is host now nobody knows
   }
   show();
 });
@@ -327,6 +366,7 @@ function show() {
   page.boardHost.dataset.host = isHost ? 'me' : hostId === null ? 'none' : 'other';
   page.boardHost.textContent = isHost ? 'You are the host' : hostId === null ? 'Looking for the host' : `Host: ${people.name(hostId)}`;
   page.boardClear.hidden = !isHost;
+  page.boardAlone.hidden = !people.alone;
   people.show();
   showTrouble();
 }

@@ -100,6 +100,7 @@ export const page = {
   boardLinkError: byId('board-link-error', HTMLElement),
   boardIn: byId('board-in', HTMLElement),
   boardCopy: byId('board-copy', HTMLButtonElement),
+  boardAlone: byId('board-alone', HTMLElement),
   boardLeave: byId('board-leave', HTMLButtonElement),
   toDrawing: byId('to-drawing', HTMLAnchorElement),
   peopleTitle: byId('people-title', HTMLElement),

@@ -17,15 +17,24 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-d
 export class People {
   // Fixed after construction.
   /** @type {RoomClient} */ #client;
+  /** @type {() => void} */ #looked;
 
   /** Who was here at the last look; null: before the first. @type {RoomMember[] | null} */ #members = null;
   /** Whether a list is on its way, and whether it may be too old already. */
   #asking = false;
   #again = false;
+  /** Who was heard to come, how many, and how many of them the last look has seen. */
+  #came = 0;
+  #seen = 0;
 
-  /** @param {RoomClient} client */
-  constructor(client) {
+  /**
+   * @param {RoomClient} client
+   * @param {() => void} looked  Who is here may be different now, and who is host.
+   */
+  constructor(client, looked) {
     this.#client = client;
+    this.#looked = looked;
+    client.addEventListener('clientconnect', ({ detail: { id } }) => { if (id !== client.clientId) this.#came++; });
     setInterval(() => { if (client.state === 'open') void this.look(); }, LOOK);
   }
 
@@ -42,16 +51,23 @@ export class People {
     this.#again = this.#asking;
     if (this.#asking) return;
     this.#asking = true;
+    const came = this.#came;
     try {
       const members = await this.#client.list();
       this.#compare(this.#members, members);
       this.#members = members;
+      this.#seen = came;
     } catch {
       // Without a connection nobody knows; the next one looks again.
     }
     this.#asking = false;
-    this.show();
+    this.#looked();
     if (this.#again) void this.look();
+  }
+
+  /** Whether nobody else is here, which only a host knows for certain: it is told who comes. */
+  get alone() {
+    return this.#client.isHost && this.#members?.length === 1 && this.#seen === this.#came;
   }
 
   /** What somebody is called here. @param {number | null} id */

@@ -27,6 +27,8 @@ const { users, enter, check, nextLine, finish } = await start(BoardUser, shots);
 
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
+const TABLET = { viewport: { width: 768, height: 1024 }, isMobile: true, hasTouch: true };
+
 /** How long a room may be without a host after its node has died, in ms. */
 const HOSTLESS = 15_000;
 
@@ -97,7 +99,7 @@ async function run() {
   });
 
   await check('the host\'s node is killed: another one leads, nothing is lost, and the first comes back as who it was', () => killed(a, b, c));
-  await check('who leaves is gone, and a board that everybody has left is kept', () => leaving(a, b, c, link));
+  await check('who leaves is gone, a board that all have closed is kept, and one that the last has left ends', () => leaving(a, b, c, link));
 }
 
 /** Someone comes on a phone, draws by touch, and goes. */
@@ -151,8 +153,26 @@ async function byKeyboard(user, all) {
   assert.equal(await page.evaluate(() => document.querySelector('[name="pen"]:checked').value), '2');
 }
 
+/** On a tablet that is held upright the drawing is as wide as the screen, and who is there below it. */
+async function onTablet(user) {
+  const sheet = await user.page.locator('#canvas').boundingBox();
+  assert.ok(sheet.width > 700, `the drawing is ${sheet.width} wide`);
+  const people = await user.page.locator('#people').boundingBox();
+  assert.ok(people.y > sheet.y + sheet.height, 'who is there is below it');
+  await user.page.tap('#board .back');
+  await user.page.waitForSelector('.brand', { state: 'visible' });
+  await user.shot(shots, 'board-tablet-menu-light');
+  await user.page.tap('#to-drawing');
+  await user.page.waitForSelector('.brand', { state: 'hidden' });
+}
+
 /** a makes b host, and b gives it back, while c draws. */
 async function handOver(a, b, c) {
+  const tablet = await enter(`${a.page.url()}`, TABLET);
+  const phone = await enter(`${a.page.url()}`, PHONE);
+  for (const user of [tablet, phone]) await user.drawn();
+  await onTablet(tablet);
+  const places = await Promise.all([a, tablet, phone].map((user) => user.page.locator('#canvas').boundingBox()));
   const drawing = c.draw(...Array.from({ length: 30 }, (_, i) => [5 + i * 3, 90 + (i % 2) * 5]));
   await a.button('Guest 2', '.make-host').click();
   await b.hosts();
@@ -161,6 +181,29 @@ async function handOver(a, b, c) {
     await user.reads('Guest 2 is the host now');
     assert.equal(await user.page.textContent('#board-notice-text'), 'The host has changed: it is Guest 2 now.');
     assert.equal(await user.page.isVisible('#board-notice'), true);
+    await user.apart('#board-notice');
+  }
+  for (const user of [tablet, phone]) {
+    await user.follows('Guest 2');
+    await user.page.waitForSelector('#board-notice', { state: 'visible' });
+    await user.apart('#board-notice');
+    await user.fits();
+  }
+  await tablet.shot(shots, 'board-tablet-light');
+  await phone.shot(shots, 'board-phone-moved-light');
+  const after = await Promise.all([a, tablet, phone].map((user) => user.page.locator('#canvas').boundingBox()));
+  assert.deepEqual(after, places, 'a notice moves no drawing');
+  await b.button('Guest 6', '.make-host').click();
+  await phone.hosts();
+  await phone.page.locator('.person .kick').first().scrollIntoViewIfNeeded();
+  await phone.apart('#board-notice');
+  await phone.shot(shots, 'board-phone-host-light');
+  await phone.button('Guest 2', '.make-host').tap();
+  await b.hosts();
+  for (const user of [tablet, phone]) {
+    await user.page.locator('#board-leave').tap();
+    await user.page.waitForSelector('#board-out', { state: 'visible' });
+    await user.page.close();
   }
   await b.reads('You are the host');
   await drawing;
@@ -254,6 +297,10 @@ async function killed(a, b, c) {
   await c.draw([10, 30], [20, 20]);
   await a.reads('You are back as guest 1');
   await a.follows('Guest 2');
+  await a.page.waitForFunction(() => {
+    const lines = [...document.querySelectorAll('#happened li span')].map((line) => line.textContent); // the newest first
+    return lines.slice(0, lines.indexOf('You are back as guest 1')).includes('Guest 2 is the host now');
+  });
   await alike([a, b, c], 8);
   await a.draw([30, 30], [40, 20]);
   await alike([a, b, c], 9);
@@ -261,10 +308,11 @@ async function killed(a, b, c) {
   assert.ok((await c.events()).includes('Guest 2 is the host now'));
   await a.sees('Guest 1 (you)', 'Guest 2', 'Guest 3');
   assert.equal(await a.page.isVisible('#board-trouble'), false);
+  assert.equal(await a.page.textContent('#board-notice-text'), 'The host has changed: it is Guest 2 now.');
   await a.shot(shots, 'board-back-light');
 }
 
-/** All go; one comes back. */
+/** All go; while somebody only closes the page, the board is kept, and it ends when the last one leaves. */
 async function leaving(a, b, c, link) {
   await b.page.click('#board-leave');
   await a.hosts();
@@ -272,12 +320,42 @@ async function leaving(a, b, c, link) {
   await alike([a, c], 9);
   await c.page.click('#board-leave');
   await a.sees('Guest 1 (you)');
+  await a.page.waitForSelector('#board-alone', { state: 'visible' });
   await a.page.reload();
   await a.hosts();
   await a.shows(9);
-  await a.page.click('#board-leave');
+  await a.page.close();
   const d = await enter(`${url2}/${link}`);
   await d.hosts();
   await d.shows(0);
-  await d.sees('Guest 5 (you)');
+  await d.sees('Guest 7 (you)');
+  assert.equal(await committed(), 10);
+  await d.page.waitForSelector('#board-alone', { state: 'visible' });
+  await d.page.click('#board-leave');
+  await until(async () => await committed() === 0);
+  await d.page.goto('about:blank');
+  await d.page.goto(`${url2}/${link}`);
+  await d.page.waitForFunction(() => /not to be had/.test(document.querySelector('#board-problem').textContent));
+  for (let i = 0; i < 11; i++) {
+    await d.make();
+    await d.page.waitForSelector('#board-alone', { state: 'visible' });
+    await d.page.click('#board-leave');
+    await d.page.waitForSelector('#board-out', { state: 'visible' });
+  }
+  await until(async () => await committed() === 0);
+}
+
+/** How many places the boards take of all that there are. */
+async function committed() {
+  const answer = await fetch(`${url2}/v1/api/summary`);
+  return (await answer.json()).data.committed_clients;
+}
+
+/** Waits until something holds. */
+async function until(holds) {
+  const deadline = Date.now() + 10_000;
+  while (!await holds()) {
+    assert.ok(Date.now() < deadline, 'not in time');
+    await sleep(20);
+  }
 }

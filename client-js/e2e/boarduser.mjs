@@ -58,6 +58,18 @@ export class BoardUser extends User {
     return before;
   }
 
+  /** Nothing that one looks at or presses may be covered by a bar. */
+  async apart(bar) {
+    const covered = await this.page.evaluate((selector) => {
+      const box = document.querySelector(selector).getBoundingClientRect();
+      return [...document.querySelectorAll('#board-title, #board-host, #canvas, .pens, .person, .person button, #board-copy, #board-leave')]
+        .filter((element) => element.checkVisibility()).map((element) => [element.id || element.className, element.getBoundingClientRect()])
+        .filter(([, { left, right, top, bottom }]) => left < box.right && right > box.left && top < box.bottom && bottom > box.top)
+        .map(([name]) => name);
+    }, bar);
+    assert.deepEqual(covered, []);
+  }
+
   /** How many strokes the page shows that the host has told. */
   async strokes() {
     return Number(/(\d+) strokes/.exec(await this.page.getAttribute('#canvas', 'aria-label'))[1]);
