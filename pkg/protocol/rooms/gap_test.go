@@ -3,6 +3,7 @@ package rooms
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"parley/pkg/protocol/rooms/roomspb"
 	"parley/pkg/relay"
@@ -26,8 +27,12 @@ func TestGap(t *testing.T) {
 		}
 		f.with(func() { f.rooms[7].seats[5] = "elsewhere" })
 		f.gap(7, false)
-		bob.want(missing)
-		moves(bob, 1, true)
+		bob.want(missing, "RESPONSE_BEGIN_HOST_MIGRATE")
+		began := time.Now()
+		moveEnds(bob, 1, true) // when all nodes have heard of it
+		if took := time.Since(began); took != settleTime {
+			t.Errorf("the next host waited for %s, want %s", took, settleTime)
+		}
 		bob.want("RESPONSE_CLIENT_DISCONNECT ID:0 Host:false", "RESPONSE_CLIENT_CONNECT ID:5 Host:false")
 		bob.send("REQUEST_LIST")
 		bob.want("RESPONSE_LIST List:{ID:1 Host:true} List:{ID:5 Host:false}")
@@ -104,21 +109,25 @@ func TestSaidAfterAGap(t *testing.T) {
 		bob, _ := f.join(t, 1, 1)
 		ann.want("RESPONSE_CLIENT_CONNECT ID:1 Host:false")
 		f.with(func() {
-			f.rooms[7].host, f.rooms[7].fence = 1, 2 // nobody hears of it
-			f.away = true                            // and nobody can ask
+			r := f.rooms[7]
+			r.seats[2], r.host, r.fence = "elsewhere", 2, 2 // nobody hears of it
+			f.away = true                                   // and nobody can ask
 		})
 		f.gap(7, false)
 		ann.want(missing)
 		bob.want(missing)
 		f.say(7, said{kind: roomspb.RelayType_BROADCAST, fence: 1, encoded: []byte{0x1a, 1, 'a'}}, "0") // a former host
-		f.say(7, said{kind: roomspb.RelayType_BROADCAST, fence: 2, encoded: []byte{0x1a, 1, 'b'}}, "1")
+		f.say(7, said{kind: roomspb.RelayType_BROADCAST, fence: 2, encoded: []byte{0x1a, 1, 'b'}}, "2")
 		f.with(func() { f.away = false })
-		moves(ann, 1, false)
-		ann.wantError(errMoved)
-		ann.want(`RESPONSE_RELAY_MESSAGE Type:BROADCAST Data:"b"`)
-		moves(bob, 1, true)
-		ann.wantNothing()
-		bob.wantNothing()
+		for _, c := range []*client{ann, bob} {
+			moves(c, 2, false)
+			if c == ann {
+				c.wantError(errMoved)
+			}
+			c.want(`RESPONSE_RELAY_MESSAGE Type:BROADCAST Data:"b"`)
+			c.wantNothing()
+		}
+		f.reap(7, 2)
 	})
 }
 

@@ -115,6 +115,7 @@ func TestJoinWhileTheHostMoves(t *testing.T) {
 		bob.wantClose(conn.CodeTryLater, "the place in the room is lost: reconnect")
 		close(step)
 		moveEnds(ann, 0, true)
+		ann.want("RESPONSE_CLIENT_CONNECT ID:2 Host:false", "RESPONSE_CLIENT_DISCONNECT ID:1 Host:false") // meanwhile
 		moveEnds(cid, 0, false)
 		ann.wantNothing()
 	})

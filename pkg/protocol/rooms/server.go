@@ -35,6 +35,11 @@ const (
 	tellAgain   = 200 * time.Millisecond
 )
 
+// settleTime is how long a client waits that events which were missed have made host,
+// until every node has heard that: after a failover of Redis they follow within so long
+// of each other.
+const settleTime = 3 * time.Second
+
 const (
 	// retainedFor and retainedLength bound what is kept of a room's stream, for nodes
 	// that have missed some of it.

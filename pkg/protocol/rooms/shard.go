@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"parley/pkg/conn"
 	"parley/pkg/protocol/rooms/roomspb"
@@ -40,6 +41,7 @@ type shard struct {
 	seated   []*session
 	byClient map[int32]*session // the same
 	expected map[string]*attempt
+	news     []news          // for the next host
 	held     []relay.Message // what clients said that cannot be judged yet
 	bytes    int             // of held
 	frame    []byte          // room for one that is being made
@@ -51,6 +53,12 @@ type attempt struct {
 	session *session
 	secret  int32
 	seated  chan bool // has room; false: the room is no more
+}
+
+// news is that a client has come or gone.
+type news struct {
+	flag   roomspb.FlagType
+	client int32
 }
 
 func newShard(s *Server, p place) *shard {
@@ -263,7 +271,7 @@ func (sh *shard) gone() {
 	}
 	clear(sh.clients)
 	sh.host, sh.fence, sh.held, sh.bytes = relay.NoHost, 0, nil, 0
-	sh.ever, sh.moving = false, false
+	sh.ever, sh.moving, sh.news = false, false, nil
 	sh.setKnown(false)
 }
 
@@ -273,7 +281,9 @@ func (sh *shard) setHost(host int32, fence int64) {
 		s.fence.Store(0)
 	}
 	sh.host, sh.fence = host, fence
-	sh.moving = host == relay.NoHost && len(sh.clients) > 0
+	if sh.moving = host == relay.NoHost && len(sh.clients) > 0; len(sh.clients) == 0 {
+		sh.news = nil
+	}
 	if s := sh.byClient[host]; s != nil {
 		s.fence.Store(fence)
 	}
@@ -297,28 +307,62 @@ func (sh *shard) move(host int32, fence int64) {
 			s.queue(begin)
 		}
 	}
-	if sh.moving {
-		if former != nil { // it has granted
-			seat := former.seat
-			sh.server.own.Go(func() { former.assign(seat) })
-		}
-		return
+	if !sh.moving {
+		sh.arrive()
+	} else if former != nil { // it has granted
+		seat := former.seat
+		sh.server.own.Go(func() { former.assign(seat) })
 	}
-	who := &roomspb.FinishHostMigrationResponse{HostID: host}
-	if s := sh.byClient[host]; s != nil {
+}
+
+// moveLater is move when an event was missed that has made a client of this loop host.
+// Other nodes may have missed it, too, and have a host that was not told yet.
+func (sh *shard) moveLater(host int32, fence int64) {
+	sh.move(relay.NoHost, fence)
+	sh.server.own.Go(func() {
+		settled := time.NewTimer(settleTime)
+		defer settled.Stop()
+		select {
+		case <-sh.server.ctx.Done():
+			return
+		case <-settled.C:
+		}
+		sh.loop.Do(func() {
+			if _, there := sh.clients[host]; there && sh.moving && sh.fence == fence {
+				sh.setHost(host, fence)
+				sh.arrive()
+			}
+		})
+		sh.loop.Flush()
+	})
+}
+
+// arrive ends a move: all are told who is host, and the host what was meant for it.
+func (sh *shard) arrive() {
+	who := &roomspb.FinishHostMigrationResponse{HostID: sh.host}
+	if s := sh.byClient[sh.host]; s != nil {
 		s.queue(appendMessage(nil, roomspb.FlagType_RESPONSE_ASSIGN_HOST, who))
 	}
 	finish := appendMessage(nil, roomspb.FlagType_RESPONSE_FINISH_HOST_MIGRATE, who)
 	for _, s := range sh.seated {
 		s.queue(finish)
 	}
+	news := sh.news
+	sh.news = nil
+	for _, n := range news {
+		sh.tellHost(n.flag, n.client)
+	}
 	if sh.known {
 		sh.release()
 	}
 }
 
-// tellHost tells the host, if it is here, of another client or itself.
+// tellHost tells the host, if it is here, of another client or itself; while the host
+// moves, the next one.
 func (sh *shard) tellHost(flag roomspb.FlagType, id int32) {
+	if sh.moving && len(sh.seated) > 0 && len(sh.news) < maxHeld {
+		sh.news = append(sh.news, news{flag, id})
+	}
 	if s := sh.byClient[sh.host]; s != nil {
 		s.queue(appendClient(nil, flag, id, id == sh.host))
 	}
@@ -344,10 +388,13 @@ func (sh *shard) restore(e *relay.RoomEvent) {
 			sh.clients[seat.Client] = unseen
 		}
 	}
-	if sh.ever {
-		sh.move(e.Host, e.Fence)
-	} else {
+	switch {
+	case !sh.ever:
 		sh.setHost(e.Host, e.Fence)
+	case e.Fence != sh.fence && sh.byClient[e.Host] != nil:
+		sh.moveLater(e.Host, e.Fence)
+	default:
+		sh.move(e.Host, e.Fence)
 	}
 	for _, id := range gone {
 		sh.tellHost(roomspb.FlagType_RESPONSE_CLIENT_DISCONNECT, id)
