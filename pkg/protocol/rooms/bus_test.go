@@ -24,7 +24,7 @@ type bus struct {
 	answers     func() error // of Join and Rejoin, after they have happened; nil: none fails
 	onAssign    func()       // called before Assign
 	assignFails bool         // Assign does
-	grantLost   bool         // Grant does what it should, and nobody is answered
+	grantLost   bool         // Grant and Assign do what they should, and nobody is answered
 	onTell      func()       // called, with the lock held, before an event that tells all
 	tells       int
 }
@@ -331,6 +331,9 @@ func (b *bus) Assign(_ context.Context, s relay.Seat) error {
 	}
 	r.elect()
 	b.tell(s.Room, &relay.RoomEvent{Kind: relay.RoomGranted, Host: r.host, Fence: r.fence, Client: s.Client})
+	if b.grantLost {
+		return relay.ErrUnavailable
+	}
 	return nil
 }
 

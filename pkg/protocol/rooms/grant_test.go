@@ -73,6 +73,7 @@ func TestGrantUnanswered(t *testing.T) {
 			text, _ := ann.read()
 			got[text] = true
 		}
+		ann.wantNothing()
 		if !got["RESPONSE_BEGIN_HOST_MIGRATE"] || !got["RESPONSE_FINISH_HOST_MIGRATE HostID:1"] || len(got) != 3 {
 			t.Errorf("got %v", got)
 		}

@@ -288,16 +288,23 @@ func (s *session) asHost(target int32, do func(ctx context.Context, host relay.S
 }
 
 // assign is the second step of a grant by this client, after it has been told of the
-// first: so never two believe to be host. If it fails the end of the seat does the same.
-func (s *session) assign(seat relay.Seat) {
+// first: so never two believe to be host. If it fails, and the room does not hear of it
+// all the same, the end of the seat does what it should have done.
+func (s *session) assign(sh *shard, seat relay.Seat) {
 	if errors.Is(s.conn.FlushedWithin(tellTimeout), conn.ErrClosing) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	if err := s.server.deps.Seats.Assign(ctx, seat); errors.Is(err, relay.ErrUnavailable) {
-		s.conn.Close(conn.CodeTryLater, "the host could not be moved: reconnect", conn.ReasonBroker)
+	if err := s.server.deps.Seats.Assign(ctx, seat); !errors.Is(err, relay.ErrUnavailable) {
+		return
 	}
+	sh.loop.Do(func() {
+		if sh.moving && s.at != notSeated {
+			s.conn.CloseHere(conn.CodeTryLater, "the host could not be moved: reconnect", conn.ReasonBroker)
+		}
+	})
+	sh.loop.Flush()
 }
 
 // bodies hold the body of a message until it has been enqueued.

@@ -295,30 +295,36 @@ func (sh *shard) move(host int32, fence int64) {
 	if fence == sh.fence {
 		return
 	}
-	told, former := sh.moving, sh.byClient[sh.host]
+	former := sh.byClient[sh.host]
+	sh.depart(host, fence)
+	switch {
+	case len(sh.clients) == 0:
+	case !sh.moving:
+		sh.arrive()
+	case former != nil: // it has granted
+		seat := former.seat
+		sh.server.own.Go(func() { former.assign(sh, seat) })
+	}
+}
+
+// depart begins a move: all are told that the host moves, unless they have been.
+func (sh *shard) depart(host int32, fence int64) {
+	told := sh.moving
 	sh.setHost(host, fence)
-	if len(sh.clients) == 0 {
+	if told || len(sh.clients) == 0 {
 		return
 	}
-	if !told {
-		var space [64]byte
-		begin := appendFrame(space[:0], roomspb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil)
-		for _, s := range sh.seated {
-			s.queue(begin)
-		}
-	}
-	if !sh.moving {
-		sh.arrive()
-	} else if former != nil { // it has granted
-		seat := former.seat
-		sh.server.own.Go(func() { former.assign(seat) })
+	var space [64]byte
+	begin := appendFrame(space[:0], roomspb.FlagType_RESPONSE_BEGIN_HOST_MIGRATE, nil)
+	for _, s := range sh.seated {
+		s.queue(begin)
 	}
 }
 
 // moveLater is move when an event was missed that has made a client of this loop host.
 // Other nodes may have missed it, too, and have a host that was not told yet.
 func (sh *shard) moveLater(host int32, fence int64) {
-	sh.move(relay.NoHost, fence)
+	sh.depart(relay.NoHost, fence)
 	sh.server.own.Go(func() {
 		settled := time.NewTimer(settleTime)
 		defer settled.Stop()
