@@ -27,9 +27,14 @@ class Room {
   seats = new Map();
   /** Who is host; -1: nobody. */
   host = -1;
+  /** Who is to be host next, while a grant is under way; -1: nobody. */
+  next = -1;
+  /** What the next host is to be told. */
+  held = [];
 
-  constructor(id, maxClients) {
+  constructor(id, maxClients, grantTime) {
     this.id = id;
+    this.grantTime = grantTime;
     this.secret = randomInt(1, LAST_ID);
     this.maxClients = maxClients;
   }
@@ -44,15 +49,18 @@ class Room {
     this.secrets.set(id, secret);
     this.seats.set(id, socket);
     say(socket, Flag.connected, Client.encode({ id, secret }));
-    if (this.host < 0) {
+    if (this.next >= 0) {
+      say(socket, Flag.beginHostMigrate);
+    } else if (this.host < 0) {
       this.host = id;
       say(socket, Flag.assignHost);
     }
-    say(this.seats.get(this.host), Flag.clientConnect, Member.encode({ id, host: id === this.host }));
+    this.tellHost(Flag.clientConnect, () => Member.encode({ id, host: id === this.host }));
   }
 
   leave(id) {
     this.seats.delete(id);
+    if (this.seats.size === 0) this.next = -1;
     if (this.host === id) {
       this.host = -1;
       if (this.seats.size > 0) this.move(Math.min(...this.seats.keys()));
@@ -61,15 +69,42 @@ class Room {
   }
 
   tellLeft(id) {
-    say(this.seats.get(this.host), Flag.clientDisconnect, Member.encode({ id, host: false }));
+    this.tellHost(Flag.clientDisconnect, () => Member.encode({ id, host: false }));
   }
 
+  /** Tells the host, or the next one. */
+  tellHost(flag, data) {
+    this.onceThereIsAHost(() => say(this.seats.get(this.host), flag, data()));
+  }
+
+  onceThereIsAHost(tell) {
+    if (this.next >= 0) this.held.push(tell);
+    else tell();
+  }
+
+  /** The host has gone: another one is it at once. */
   move(id) {
+    for (const socket of this.seats.values()) say(socket, Flag.beginHostMigrate);
+    this.assign(id);
+  }
+
+  /** The host makes another one host, in two steps. */
+  grant(id) {
+    this.host = -1;
+    this.next = id;
+    for (const socket of this.seats.values()) say(socket, Flag.beginHostMigrate);
+    setTimeout(() => {
+      if (this.next >= 0) this.assign(this.seats.has(id) ? id : Math.min(...this.seats.keys()));
+    }, this.grantTime);
+  }
+
+  assign(id) {
     const who = Subject.encode({ id });
     this.host = id;
-    for (const socket of this.seats.values()) say(socket, Flag.beginHostMigrate);
+    this.next = -1;
     say(this.seats.get(id), Flag.assignHost, who);
     for (const socket of this.seats.values()) say(socket, Flag.finishHostMigrate, who);
+    for (const tell of this.held.splice(0)) tell();
   }
 }
 
@@ -78,6 +113,8 @@ export class RelayRooms {
   rooms = new Map();
   /** How long the clients of a node that was killed count as connected, in ms. */
   deathTime = 300;
+  /** How long the host is on the move that has made another one host, in ms. */
+  grantTime = 30;
   /** When set, requests over HTTP have to bear it. */
   token = '';
   /** When set, nothing works: as if Redis were away. */
@@ -113,7 +150,7 @@ export class RelayRooms {
       const { max_clients: most } = JSON.parse(body);
       if (!Number.isInteger(most) || most < 1) throw new Refusal(400, '"max_clients" is less than 1');
       if (committed + Math.ceil(most / 5) * 5 > MOST_CLIENTS) throw new Refusal(400, 'all rooms together may not be for so many clients');
-      const room = new Room(randomInt(1, LAST_ID), most);
+      const room = new Room(randomInt(1, LAST_ID), most, this.grantTime);
       this.rooms.set(room.id, room);
       return room.info;
     }
@@ -179,7 +216,7 @@ export class RelayRooms {
       if (room.host !== id) throw new Refusal(400, 'only the host may do that');
       if (target === id || !room.seats.has(target)) throw new Refusal(400, 'unknown target');
       if (flag === Flag.grantHost) {
-        room.move(target);
+        room.grant(target);
         return;
       }
       const kicked = room.seats.get(target);
@@ -196,8 +233,15 @@ export class RelayRooms {
     const { type, target, data: inner } = Relay.decode(data);
     if (inner.length > DATA_LIMIT) throw new Refusal(413, 'the data is too long');
     if ((type === RelayType.host) === (room.host === id)) throw new Refusal(400, 'only the host may do that');
+    if (type === RelayType.host) {
+      room.onceThereIsAHost(() => {
+        if (room.host !== id) say(room.seats.get(room.host), Flag.relayed, data);
+        else say(room.seats.get(id), Flag.error, Failure.encode({ code: 400, message: 'the host cannot send to itself' }));
+      });
+      return;
+    }
     const to = type === RelayType.broadcast ? [...room.seats.keys()].filter((other) => other !== id)
-      : [type === RelayType.host ? room.host : target];
+      : [target];
     if (type === RelayType.target && !room.seats.has(target)) throw new Refusal(400, 'unknown target');
     for (const other of to) say(room.seats.get(other), Flag.relayed, data);
   }

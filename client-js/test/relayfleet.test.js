@@ -72,6 +72,35 @@ test('a host and its guest on two nodes', async (t) => {
   await assert.rejects(host.join(host.session), { code: 'REFUSED' });
 });
 
+test('a host that is on the move for a while', async (t) => {
+  const { nodes, enter, fleet } = await setUp(t);
+  fleet.rooms.rooms.values().next().value.grantTime = 1_000;
+  const host = await enter(nodes[0]);
+  const guest = await enter(nodes[1]);
+  const begun = once(host, 'migratebegin');
+  const granted = host.grantHost(1);
+  await begun;
+  const late = await enter(nodes[1]);
+  late.addEventListener('migratefinish', ({ detail }) => late.texts.push(`${detail.hostId} leads`));
+  assert.ok((await late.list()).every((member) => !member.host));
+  assert.deepEqual([host, guest, late].map(({ isHost, hostId }) => [isHost, hostId]), Array(3).fill([false, null]));
+  late.sendToHost('for the next one');
+  const came = once(guest, 'clientconnect');
+  await granted;
+  assert.deepEqual((await came)[0].detail, { id: 2, host: false });
+  while (guest.texts.length === 0) await once(guest, 'message');
+  while (late.hostId === null) await once(late, 'migratefinish');
+  assert.deepEqual([guest.isHost, guest.texts, late.texts, late.hostId], [true, ['for the next one'], ['1 leads'], 1]);
+
+  const gone = once(guest, 'migratebegin');
+  const failed = assert.rejects(guest.grantHost(2), { code: 'REFUSED' });
+  await gone;
+  late.leave();
+  await failed;
+  while (!host.isHost) await once(host, 'host');
+  assert.deepEqual([host.isHost, host.hostId, guest.isHost], [true, 0, false]);
+});
+
 test('a full room, and requests that are refused', async (t) => {
   const { nodes, enter } = await setUp(t, 1);
   const host = await enter(nodes[0]);
