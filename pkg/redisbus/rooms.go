@@ -231,7 +231,7 @@ func parseRoom(reply []string) (room relay.Room, err error) {
 		return room, errRooms
 	}
 	fields := strings.Fields(reply[1])
-	if len(fields) != 8 { // see rooms.lua
+	if len(fields) != 9 { // see rooms.lua
 		return room, errRooms
 	}
 	for _, field := range []struct {

@@ -40,13 +40,35 @@ end
 -- new client; who is host, and the number of that hosting; how many are connected; and,
 -- while the host is on the move, the granter, who was host before, and the target, who
 -- is to be. Host is -1 then, else granter and target are; all three are when nobody is
--- connected. The granter always is, since the move ends with its seat at the latest.
+-- connected. The granter always is, since the move ends with its seat at the latest. Last
+-- comes in which history of Redis's the next id was given.
 local function parse(record)
-	local secret, max, next, host, fence, clients, granter, target = string.match(record or '',
-		'^(%d+) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%-?%d+) (%-?%d+)$')
+	local secret, max, next, host, fence, clients, granter, target, history = string.match(record or '',
+		'^(%d+) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%-?%d+) (%-?%d+) ([%w-]+)$')
 	return secret and {secret = tonumber(secret), max = tonumber(max), next = tonumber(next),
 		host = tonumber(host), fence = tonumber(fence), clients = tonumber(clients),
-		granter = tonumber(granter), target = tonumber(target)}
+		granter = tonumber(granter), target = tonumber(target), history = history}
+end
+
+-- Names the history of writes that this Redis has. Another one, after a failover or a
+-- restart, may lack the last of what the one before it had. The embedded one does not
+-- tell, and has but one.
+local function history()
+	local info = redis.pcall('INFO', 'replication')
+	return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or '-'
+end
+
+-- The id of a new client. In another history it leaps: the last ones may have been given
+-- already, and not be known here, and must not come again.
+local leap = 1000
+local function newClient(room)
+	local here = history()
+	if room.history ~= here then
+		room.next, room.history = room.next + leap, here
+	end
+	local client = room.next
+	room.next = client + 1
+	return client
 end
 
 -- The room; nil when there is none, or its time is over.
@@ -60,7 +82,7 @@ end
 
 local function save(room)
 	call('HSET', rooms, id, table.concat({room.secret, room.max, room.next, room.host, text(room.fence), room.clients,
-		room.granter, room.target}, ' '))
+		room.granter, room.target, room.history}, ' '))
 end
 
 -- Makes a client host, or nobody (-1). The number of a hosting is a time, so that it does

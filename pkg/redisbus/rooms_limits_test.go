@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -314,5 +315,29 @@ func TestRoomsTellMany(t *testing.T) {
 		if e, ok := relay.RoomEventOf(&m); !ok || e.Kind != relay.RoomTold || !slices.Equal(e.All, all) || len(m.Body) < 1<<14 {
 			t.Errorf("%d bytes are read as %+v, %v", len(m.Body), e, ok)
 		}
+	})
+}
+
+// Ids of clients count up, and leap where Redis may have lost the last ones.
+func TestRoomsIDsLeap(t *testing.T) {
+	onRedises(t, func(t *testing.T, url string) {
+		ctx, r := t.Context(), openRooms(t, url, "n", RoomsOptions{})
+		room := r.room(5)
+		r.join(room, 0)
+		r.join(room, 1)
+		records := r.link.keys.rooms(roomsKind)
+		record := strings.Fields(r.link.ask.HGet(ctx, records, fmt.Sprint(room.ID)).Val())
+		record[len(record)-1] = "another"
+		is(t, "another history", r.link.ask.HSet(ctx, records, fmt.Sprint(room.ID), strings.Join(record, " ")).Err(), nil)
+		r.join(room, 1002)
+		r.join(room, 1003)
+		record = strings.Fields(r.link.ask.HGet(ctx, records, fmt.Sprint(room.ID)).Val())
+		record[2] = "2147482648" // one more than leaves room for a leap
+		is(t, "the last ids", r.link.ask.HSet(ctx, records, fmt.Sprint(room.ID), strings.Join(record, " ")).Err(), nil)
+		_, err := r.Join(ctx, room.ID, room.Secret, "last", 7, false)
+		is(t, "Join", err, relay.ErrRoomFull)
+		record[2] = "2147482647"
+		is(t, "the last ids", r.link.ask.HSet(ctx, records, fmt.Sprint(room.ID), strings.Join(record, " ")).Err(), nil)
+		r.join(room, 2147482647)
 	})
 }

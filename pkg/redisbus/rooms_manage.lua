@@ -45,7 +45,7 @@ if what == 'create' then
 		return {'taken'}
 	end
 	id = free
-	save({secret = tonumber(secret), max = max, next = 0, host = -1, fence = 0, clients = 0, granter = -1, target = -1})
+	save({secret = tonumber(secret), max = max, next = 0, host = -1, fence = 0, clients = 0, granter = -1, target = -1, history = history()})
 	call('HSET', rooms, 'committed', text(sum + committed(max)))
 	for _, one in ipairs(over) do
 		call('ZADD', empty, 0, one)

@@ -181,12 +181,11 @@ if what == 'join' or what == 'rejoin' then
 			return {'connected', former}
 		end
 	end
-	if not former and room.clients >= room.max or what == 'join' and room.next > 2147483647 then
+	if not former and room.clients >= room.max or what == 'join' and room.next > 2147483647 - leap then
 		return {'full'}
 	end
 	if what == 'join' then
-		client = room.next
-		room.next = client + 1
+		client = newClient(room)
 	end
 	if former then
 		unseat(room, {client})
