@@ -101,7 +101,8 @@ type Seat struct {
 // The seats of a node stand as long as its lease. When a node dies, the others give up
 // its seats, within 15 s; a node that may be taken for dead is told before that.
 type Seats interface {
-	// Join seats a new client of the room under the next id; clientSecret is its secret
+	// Join seats a new client of the room under the next id (ids are not given again: they
+	// leap where Redis may have lost the last ones); clientSecret is its secret
 	// from now on. The first one becomes host. With all set the event lists everybody.
 	// ErrNoRoom (also of a wrong secret), ErrRoomFull.
 	Join(ctx context.Context, room, secret int32, name string, clientSecret int32, all bool) (Seat, error)

@@ -174,6 +174,9 @@ func (v *RoomView) follow(e *relay.RoomEvent) error {
 	return nil
 }
 
+// idLeap is how far ids leap at least where Redis may have lost the last ones.
+const idLeap = 1000
+
 func (v *RoomView) join(e *relay.RoomEvent) error {
 	if _, is := v.Seats[e.Client]; is {
 		return fmt.Errorf("client %d is connected already", e.Client)
@@ -184,7 +187,7 @@ func (v *RoomView) join(e *relay.RoomEvent) error {
 	if e.Name == "" || v.names[e.Name] {
 		return errors.New("the seat has no name of its own")
 	}
-	if e.Client < 0 || v.known && e.Client > v.next {
+	if leaps := e.Client >= v.next+idLeap; e.Client < 0 || v.known && e.Client > v.next && !leaps {
 		return fmt.Errorf("the next client would be %d", v.next)
 	}
 	v.next = max(v.next, e.Client+1)
