@@ -20,6 +20,15 @@ var (
 	ErrEmailTaken    = errors.New("the email is taken")
 	// ErrNoUser means that there is no such account.
 	ErrNoUser = errors.New("no such user")
+	// ErrIdentityTaken means that an issuer's subject has an account already.
+	ErrIdentityTaken = errors.New("the identity has an account")
+	// ErrNoGroup means that there is no such group, ErrGroupTaken that its name has one.
+	ErrNoGroup    = errors.New("no such group")
+	ErrGroupTaken = errors.New("the group's name is taken")
+	// ErrNotMember means that a user is not a member of the group.
+	ErrNotMember = errors.New("not a member of the group")
+	// ErrTooMany means that there would be more friends, members or groups than may be.
+	ErrTooMany = errors.New("there would be too many")
 )
 
 type overloaded struct{}
