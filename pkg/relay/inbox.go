@@ -22,7 +22,8 @@ type Inbox interface {
 	// has left its place to the inbox. It is of no effect for one that has come further.
 	Offer(ctx context.Context, t Topic, reader string, p Position) error
 	// Settle notes how the answer that ends at p ended: written, the reader is at p, and
-	// has been told of what is missing before; else it is where it was.
+	// has been told of what is missing before; else it is where it was. It does not go back
+	// by this, but where p is of another history than its place.
 	Settle(ctx context.Context, t Topic, reader string, p Position, written bool) error
 }
 
@@ -44,6 +45,7 @@ type Collected struct {
 	Unsettled bool
 	Start     Position // the reader's place: what comes after it is for the reader
 	Messages  []Message
+	Before    ID       // the place right before the first of Messages; zero: it is the first that the topic ever had
 	// Complete tells that no message is missing between Start and the first of Messages,
 	// or the end. False when messages may have been lost: trimmed before the reader came,
 	// or with what Redis has lost; it stays false until an answer has been settled.
