@@ -45,7 +45,7 @@ type Collected struct {
 	Unsettled bool
 	Start     Position // the reader's place: what comes after it is for the reader
 	Messages  []Message
-	Before    ID       // the place right before the first of Messages; zero: it is the first that the topic ever had
+	Before    ID // the place right before the first of Messages; zero: it is the first that the topic ever had
 	// Complete tells that no message is missing between Start and the first of Messages,
 	// or the end. False when messages may have been lost: trimmed before the reader came,
 	// or with what Redis has lost; it stays false until an answer has been settled.
