@@ -156,12 +156,12 @@ func TestAdmitCountsNetworksOfIPv6(t *testing.T) {
 			t.Errorf("%s: %q, want %q", step.ip, got, step.want)
 		}
 	}
-	f.group.leave(netip.MustParseAddr("2001:db8::2")) // as good as the first
+	f.group.Leave(netip.MustParseAddr("2001:db8::2")) // as good as the first
 	if got := f.group.Admit(netip.MustParseAddr("2001:db8::3")); got != Admitted {
 		t.Errorf("the network's place is free: %q", got)
 	}
 	for _, ip := range []string{"2001:db8::3", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"} {
-		f.group.leave(netip.MustParseAddr(ip))
+		f.group.Leave(netip.MustParseAddr(ip))
 	}
 	if len(f.group.perIP) != 0 {
 		t.Errorf("still counted: %v", f.group.perIP)

@@ -86,6 +86,10 @@ func (g *Group) Now() int64 { return g.now.Load() }
 // Len is the number of connections, handshakes included.
 func (g *Group) Len() int { return int(g.open.Load()) }
 
+// LoopFor is the loop on which what belongs to no connection, but to a key, is delivered:
+// the same for a key at any time.
+func (g *Group) LoopFor(key uint64) *Loop { return g.loops[key%uint64(len(g.loops))] }
+
 // Flush has everything that was posted to the loops go out. It never blocks.
 func (g *Group) Flush() {
 	for _, l := range g.loops {
@@ -128,8 +132,8 @@ const (
 )
 
 // Admit counts a connection from an address against the limits. Whoever is
-// admitted must be given back with leave, which Upgrade and the end of the
-// connection see to.
+// admitted must be given back with Leave, which for a WebSocket Upgrade and the end
+// of the connection see to.
 func (g *Group) Admit(ip netip.Addr) Refusal {
 	// Counted first: Close either sees it counted or has it refused.
 	n := g.open.Add(1)
@@ -164,7 +168,8 @@ func network(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-func (g *Group) leave(ip netip.Addr) {
+// Leave gives back what Admit has admitted.
+func (g *Group) Leave(ip netip.Addr) {
 	if g.cfg.MaxConnectionsPerIP > 0 {
 		ip = network(ip)
 		g.mu.Lock()

@@ -30,17 +30,17 @@ func TestAdmitAtItsEdges(t *testing.T) {
 	if g.Len() != 3 {
 		t.Errorf("%d connections, want 3", g.Len())
 	}
-	g.leave(a)
+	g.Leave(a)
 	step(b, Admitted)
-	g.leave(b)
+	g.Leave(b)
 	step(a, Admitted)
 	step(a, NodeFull)
-	g.leave(b)
+	g.Leave(b)
 	step(a, AddressFull)
 	g.Refuse()
 	step(b, Draining)
-	g.leave(a)
-	g.leave(a)
+	g.Leave(a)
+	g.Leave(a)
 	if g.Len() != 0 || len(g.perIP) != 0 {
 		t.Errorf("all have left: %d connections, %v", g.Len(), g.perIP)
 	}
@@ -68,7 +68,7 @@ func TestAdmitAllAtOnce(t *testing.T) {
 	}
 	for i := range admitted[:2] {
 		for range admitted[i].Load() {
-			f.group.leave(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+			f.group.Leave(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, ip netip.Addr, p
 		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil {
-		g.leave(ip)
+		g.Leave(ip)
 		if c.nc != nil {
 			_ = c.nc.Close()
 		}
@@ -131,7 +131,7 @@ func (c *Conn) left() {
 	g := c.group
 	g.metrics.connections.WithLabelValues(c.protocol).Dec()
 	g.metrics.disconnects.WithLabelValues(c.protocol, Reason(c.reason.Load()).String()).Inc()
-	g.leave(c.Remote)
+	g.Leave(c.Remote)
 }
 
 // read reads messages until the connection ends.
