@@ -37,20 +37,20 @@ func checkLength(field, s string, least, most int) error {
 	return nil
 }
 
-// checkUsername allows every character: the protocol forbids none, and clients that
+// CheckUsername returns nil or an *Invalid. It allows every character: the protocol forbids none, and clients that
 // were written for other servers send what their users like, white space and control
 // characters included. Who shows a name has to cope.
-func checkUsername(s string) error { return checkLength("username", s, MinUsername, MaxUsername) }
+func CheckUsername(s string) error { return checkLength("username", s, MinUsername, MaxUsername) }
 
 // checkPassword allows every character too. Passwords are compared byte by byte:
 // nothing is trimmed, folded or normalised.
 func checkPassword(s string) error { return checkLength("password", s, MinPassword, MaxPassword) }
 
-// checkEmail allows what the HTML standard calls a valid email address (the rule by
+// CheckEmail returns nil or an *Invalid. It allows what the HTML standard calls a valid email address (the rule by
 // which browsers check a field of that type), and besides it letters and symbols that
 // are not ASCII, on both sides of the @ (RFC 6531). So there are no quoted parts, no
 // comments, no display names, no addresses in brackets.
-func checkEmail(s string) error {
+func CheckEmail(s string) error {
 	if err := checkLength("email", s, 1, MaxEmail); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // relay.ErrEmailTaken (this one if both are), ErrBusy, or wrap relay.ErrUnavailable:
 // then it is not known whether there is an account now.
 func (a *Accounts) Create(ctx context.Context, username, email, password string) (relay.User, error) {
-	for _, err := range []error{checkUsername(username), checkEmail(email), checkPassword(password)} {
+	for _, err := range []error{CheckUsername(username), CheckEmail(email), checkPassword(password)} {
 		if err != nil {
 			return relay.User{}, err
 		}
@@ -68,7 +68,7 @@ func (a *Accounts) Login(ctx context.Context, address netip.Addr, email, passwor
 
 // login returns the account as far as it was found, and why it failed.
 func (a *Accounts) login(ctx context.Context, address netip.Addr, email, password string) (u relay.User, why string, err error) {
-	for _, err := range []error{checkEmail(email), checkPassword(password)} {
+	for _, err := range []error{CheckEmail(email), checkPassword(password)} {
 		if err != nil {
 			return u, "", err
 		}

@@ -29,6 +29,8 @@ var (
 	ErrNotMember = errors.New("not a member of the group")
 	// ErrTooMany means that there would be more friends, members or groups than may be.
 	ErrTooMany = errors.New("there would be too many")
+	// ErrBadPlace means that a place in a list is none that was given out for it.
+	ErrBadPlace = errors.New("not a place that was given out")
 )
 
 type overloaded struct{}

@@ -66,10 +66,11 @@ func ReadUntypedJSON(w http.ResponseWriter, r *http.Request, limit int64, v any)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCutOff, err)
 	}
-	return parseJSON(body, v)
+	return ParseJSON(body, v)
 }
 
-func parseJSON(body []byte, v any) error {
+// ParseJSON is ReadJSON of a body that has been read.
+func ParseJSON(body []byte, v any) error {
 	if !utf8.Valid(body) { // the decoder would put other characters in place of what is not
 		return ErrNotJSON
 	}

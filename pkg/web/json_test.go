@@ -172,7 +172,7 @@ func FuzzReadJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var got form
-		err := parseJSON(body, &got)
+		err := ParseJSON(body, &got)
 		var field *FieldError
 		switch {
 		case err == nil:
