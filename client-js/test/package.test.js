@@ -14,6 +14,7 @@ const tsc = join(root, 'node_modules', '.bin', 'tsc');
 const CONSUMER = `
 import { ParleyError, TextoClient, type TextoState } from 'parley-client';
 import { ChatClient, ChatError, type ChatMessage, type ChatRoom } from 'parley-client/chat';
+import { PullClient, PullError, type PullMessage, type PullState } from 'parley-client/pull';
 import { RoomClient, RoomError, RoomsApi, type RoomInfo, type RoomMember, type RoomSession } from 'parley-client/relayroom';
 
 const client = new TextoClient({ url: 'wss://relay.example/v1/texto', queueLimit: 10 });
@@ -80,6 +81,25 @@ room.list().then((members: RoomMember[]) => members.map(({ id, host }) => host &
 });
 // @ts-expect-error An id is a number.
 room.kick('7');
+
+const pull = new PullClient({ url: 'https://relay.example', token: 'secret', place: null });
+pull.addEventListener('private', async ({ detail }) => {
+  const { id } = await pull.userByName(detail.from);
+  const { messages }: { messages: PullMessage[] } = await pull.pull(id);
+  console.log(messages.map(({ message }) => message.toUpperCase()), detail.time.toFixed());
+});
+pull.addEventListener('place', ({ detail }) => console.log(detail.place.length));
+pull.addEventListener('close', ({ detail }) => {
+  const state: PullState = pull.state;
+  if (detail.signedOut) console.log(state);
+});
+// @ts-expect-error There is no such event.
+pull.addEventListener('public', ({ detail }) => console.log(detail));
+pull.createGroup({ members: [2] }).then(({ name, members }) => pull.sendToGroup(name, String(members.length)), (error: unknown) => {
+  if (error instanceof PullError) console.log(error.code, error.status, error.retryAfter);
+});
+// @ts-expect-error An id is a number.
+pull.send('7', 'Hello');
 `;
 
 test('the package holds the SDK, its types and its page, and works in TypeScript', (t) => {
@@ -91,7 +111,7 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   mkdirSync(target, { recursive: true });
   execFileSync('tar', ['-xzf', join(directory, archive), '-C', target, '--strip-components=1']);
   const modules = [
-    'account', 'chat', 'chatlink', 'comeback', 'connection', 'link', 'parley', 'relayapi', 'relaylink', 'relayroom', 'relaywire', 'room',
+    'account', 'asynctarget', 'chat', 'chatlink', 'comeback', 'connection', 'etags', 'link', 'parley', 'pull', 'pullapi', 'pullerror', 'pullnews', 'relayapi', 'relaylink', 'relayroom', 'relaywire', 'room',
     'roomerror', 'rooms', 'session', 'traffic',
   ];
   assert.deepEqual(readdirSync(target).sort(), ['LICENSE', 'README.md', 'package.json', 'types', ...modules.map((name) => `${name}.js`)].sort());
@@ -110,9 +130,10 @@ test('the package holds the SDK, its types and its page, and works in TypeScript
   }
 
   const imported = execFileSync(process.execPath, [
-    '--input-type=module', '--eval', "for (const name of ['parley-client', 'parley-client/chat', 'parley-client/relayroom']) console.log(Object.keys(await import(name)).join(' '))",
+    '--input-type=module', '--eval', "for (const name of ['parley-client', 'parley-client/chat', 'parley-client/relayroom', 'parley-client/pull']) console.log(Object.keys(await import(name)).join(' '))",
   ], { cwd: directory, encoding: 'utf8' });
   assert.equal(imported.trim(), [
     'ParleyError TextoClient isAddress', 'ChatClient ChatError FRAME_LIMIT ParleyError TYPING_INTERVAL compareIds', 'ParleyError RoomClient RoomError RoomsApi',
+    'ParleyError PullApi PullClient PullError compareIds',
   ].join('\n'));
 });
