@@ -88,6 +88,9 @@ const (
 	noteKind    = "b:"
 )
 
+// inboxKind is a topic's readers that hold no connection; see inbox.lua.
+const inboxKind = "i:"
+
 // Of a topic's roster: the members that a node has, those that any has, and the
 // numbers of changes. Ids of nodes have no spaces.
 const (
@@ -106,6 +109,7 @@ func (k keyspace) stream(t relay.Topic) string  { return k.prefix + streamKind +
 func (k keyspace) head(t relay.Topic) string    { return k.prefix + headKind + string(t) }
 func (k keyspace) channel(t relay.Topic) string { return k.prefix + channelKind + string(t) }
 func (k keyspace) note(t relay.Topic) string    { return k.prefix + noteKind + string(t) }
+func (k keyspace) inbox(t relay.Topic) string   { return k.prefix + inboxKind + string(t) }
 
 func (k keyspace) append(b []byte, kind string, t relay.Topic) []byte {
 	return append(append(append(b, k.prefix...), kind...), t...)
