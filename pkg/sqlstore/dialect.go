@@ -20,6 +20,17 @@ type dialect struct {
 	// bind and scan pass the numbers of a relay.ID to the database and back.
 	bind func(uint64) any
 	scan func(*uint64) any
+	// lock ends a query that keeps others from what it finds until the transaction
+	// ends. A transaction of SQLite has the whole file from its beginning.
+	lock string
+	// clock is the time of the database in milliseconds since 1970, UTC.
+	clock string
+	// addTally ends an INSERT into tallies that adds to what is there.
+	addTally string
+	// keepPart, keepGrave: as keep, of other tables.
+	keepPart, keepGrave string
+	// forward ends an INSERT into progress that goes forward only.
+	forward string
 }
 
 var mysqlDialect = dialect{
@@ -30,6 +41,14 @@ var mysqlDialect = dialect{
 	bindBefore: func(millis, seq any) []any { return []any{millis, millis, seq} },
 	bind:       func(n uint64) any { return n },
 	scan:       func(n *uint64) any { return n },
+	lock:       " FOR UPDATE",
+	// Not NOW: that is when the statement began, which may have waited for a lock. All
+	// connections have UTC.
+	clock:     "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
+	addTally:  " ON DUPLICATE KEY UPDATE friends = friends + VALUES(friends), memberships = memberships + VALUES(memberships)",
+	keepPart:  " ON DUPLICATE KEY UPDATE stage = name_parts.stage",
+	keepGrave: " ON DUPLICATE KEY UPDATE conversation = conversation",
+	forward:   " ON DUPLICATE KEY UPDATE place = GREATEST(place, VALUES(place))",
 }
 
 var sqliteDialect = dialect{
@@ -40,6 +59,11 @@ var sqliteDialect = dialect{
 	bindBefore: func(millis, seq any) []any { return []any{millis, seq} },
 	bind:       func(n uint64) any { return signed(n) },
 	scan:       func(n *uint64) any { return &shifted{n} },
+	clock:      "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
+	addTally:   " ON CONFLICT (user_id) DO UPDATE SET friends = friends + excluded.friends, memberships = memberships + excluded.memberships",
+	keepPart:   " ON CONFLICT (stage, part, user_id) DO NOTHING",
+	keepGrave:  " ON CONFLICT (conversation) DO NOTHING",
+	forward:    " ON CONFLICT (work) DO UPDATE SET place = MAX(place, excluded.place)",
 }
 
 // signBit is what separates an unsigned number from the signed one that has the

@@ -75,7 +75,7 @@ func TestNewerDatabase(t *testing.T) {
 			"ALTER TABLE users ADD COLUMN picture BLOB NULL",
 			"ALTER TABLE archive ADD COLUMN edited BIGINT NULL",
 			"CREATE TABLE rooms (id BIGINT PRIMARY KEY)",
-			"INSERT INTO " + versionTable + " (version_id, is_applied) VALUES (2, 1), (3, 1)",
+			"INSERT INTO " + versionTable + " (version_id, is_applied) VALUES (1001, 1), (1002, 1)",
 		} {
 			if b.name == "sqlite" {
 				statement = strings.ReplaceAll(statement, "BIGINT", "INTEGER")
@@ -111,7 +111,10 @@ func TestMigrationIsRepeated(t *testing.T) {
 func TestMigrationsOnlyAdd(t *testing.T) {
 	// What else is needed has to be said in a way that MySQL may repeat; it has no
 	// IF NOT EXISTS for columns and indexes.
-	allowed := regexp.MustCompile(`^CREATE TABLE IF NOT EXISTS `)
+	allowed := map[string]*regexp.Regexp{
+		"migrations/mysql":  regexp.MustCompile(`^CREATE TABLE IF NOT EXISTS `),
+		"migrations/sqlite": regexp.MustCompile(`^CREATE (TABLE|INDEX) IF NOT EXISTS `),
+	}
 	comment := regexp.MustCompile(`(?m)--.*$`)
 	var names [2][]string
 	for i, dir := range []string{"migrations/mysql", "migrations/sqlite"} {
@@ -131,7 +134,7 @@ func TestMigrationsOnlyAdd(t *testing.T) {
 					continue
 				}
 				statements++
-				if !allowed.MatchString(statement) {
+				if !allowed[dir].MatchString(statement) {
 					t.Errorf("%s/%s may not be repeated, or takes something away:\n%s", dir, f.Name(), statement)
 				}
 			}

@@ -58,6 +58,7 @@ func mysqlPool(a address, log *slog.Logger, patience time.Duration) (*sql.DB, er
 		// What does not fit is refused, not cut off.
 		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
 		"innodb_lock_wait_timeout": fmt.Sprint(lockWait),
+		"time_zone":                "'+00:00'",
 	}
 	connector, err := mysql.NewConnector(c)
 	if err != nil {

@@ -127,6 +127,24 @@ func (s *Store) openLater(ctx context.Context) {
 // Users are the accounts.
 func (s *Store) Users() *Users { return &Users{s} }
 
+// Directory finds accounts and changes them.
+func (s *Store) Directory() *Directory { return &Directory{s} }
+
+// Friends are the users that users have put on their lists.
+func (s *Store) Friends() *Friends { return &Friends{s} }
+
+// Identities tell which account somebody has that an issuer knows.
+func (s *Store) Identities() *Identities { return &Identities{s} }
+
+// Groups are all groups.
+func (s *Store) Groups() *Groups { return &Groups{s} }
+
+// Posts are what users write to each other.
+func (s *Store) Posts() *Posts { return &Posts{s} }
+
+// Outbox holds the notices that are not known to have been passed on.
+func (s *Store) Outbox() *Outbox { return &Outbox{s} }
+
 // Archive is the archive of all topics.
 func (s *Store) Archive() *Archive { return &Archive{s} }
 
@@ -191,7 +209,7 @@ func (s *Store) attempt(ctx context.Context, what string, call func(context.Cont
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, relay.ErrUsernameTaken), errors.Is(err, relay.ErrEmailTaken), errors.Is(err, relay.ErrNoUser):
+		case isAnswer(err):
 			return err
 		case s.closed.Load():
 			return fmt.Errorf("database: %s: %w", what, relay.ErrClosed)

@@ -78,3 +78,28 @@ func TestArchive(t *testing.T) {
 		})
 	})
 }
+
+// people are the accounts, and what they do with each other, of several nodes.
+func (b backend) people(tb testing.TB, n int) (all []relaytest.People) {
+	for _, s := range b.nodes(tb, n) {
+		all = append(all, peopleOf(s))
+	}
+	return all
+}
+
+func peopleOf(s *Store) relaytest.People {
+	return relaytest.People{
+		Users: s.Users(), Directory: s.Directory(), Friends: s.Friends(), Identities: s.Identities(),
+		Groups: s.Groups(), Posts: s.Posts(), Outbox: s.Outbox(),
+	}
+}
+
+// TestPeople holds all that accounts do with each other to the contracts.
+func TestPeople(t *testing.T) {
+	relaytest.NoLeaks(t)
+	onBoth(t, func(t *testing.T, b backend) {
+		t.Run("Directory", func(t *testing.T) { relaytest.Directory(t, b.people) })
+		t.Run("Friends", func(t *testing.T) { relaytest.Friends(t, b.people) })
+		t.Run("Identities", func(t *testing.T) { relaytest.Identities(t, b.people) })
+	})
+}
