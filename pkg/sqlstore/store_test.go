@@ -101,5 +101,8 @@ func TestPeople(t *testing.T) {
 		t.Run("Directory", func(t *testing.T) { relaytest.Directory(t, b.people) })
 		t.Run("Friends", func(t *testing.T) { relaytest.Friends(t, b.people) })
 		t.Run("Identities", func(t *testing.T) { relaytest.Identities(t, b.people) })
+		t.Run("Groups", func(t *testing.T) { relaytest.Groups(t, b.people) })
+		t.Run("Posts", func(t *testing.T) { relaytest.Posts(t, b.people) })
+		t.Run("Outbox", func(t *testing.T) { relaytest.Outbox(t, b.people) })
 	})
 }
