@@ -36,6 +36,7 @@ const (
 // chatPart is accounts and chat, with all that only they need.
 type chatPart struct {
 	accounts *account.Accounts
+	values   *redisbus.Values
 	database *sqlstore.Store
 	server   *chat.Server
 	api      http.Handler
@@ -65,8 +66,8 @@ func (n *Node) newChat(sockets *conn.Sockets) (*chatPart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
-	p := &chatPart{database: store}
 	values := n.bus.Values()
+	p := &chatPart{database: store, values: values}
 	p.accounts = account.New(account.Config{
 		Users:              store.Users(),
 		Values:             values,

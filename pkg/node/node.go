@@ -59,6 +59,7 @@ type Node struct {
 	fleet    *redisbus.Fleet
 	chat     *chatPart // nil: there is no database
 	rooms    *roomsPart
+	rest     *restPart
 	group    *conn.Group
 	hub      *hub.Hub
 	public   net.Listener
@@ -125,7 +126,8 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.rooms = n.newRooms(sockets)
-	parts := slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors(), n.rooms.collectors())
+	n.rest = n.newREST()
+	parts := slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors(), n.rooms.collectors(), n.rest.collectors())
 	if n.chat != nil {
 		parts = append(parts, n.chat.collectors()...)
 	}
@@ -152,7 +154,7 @@ func (n *Node) retention() relay.Retention {
 
 // keeps tells which topics have all their messages kept.
 func (n *Node) keeps(t relay.Topic) bool {
-	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics) || chat.Keeps(t) || strings.HasPrefix(string(t), relay.RoomTopics)
+	return n.cfg.DirectRetention > 0 && strings.HasPrefix(string(t), directTopics) || chat.Keeps(t) || keepsNotices(t) || strings.HasPrefix(string(t), relay.RoomTopics)
 }
 
 // tellSecret tells the log when tokens hold for this node alone.
@@ -183,6 +185,9 @@ func (n *Node) close() {
 			_ = l.Close() // closed already by its server
 		}
 	}
+	if n.rest != nil {
+		n.rest.end()
+	}
 	if n.group != nil {
 		n.group.Close()
 	}
@@ -207,6 +212,7 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 	mux.Handle("/v1/texto", textoV1)
 	n.rooms.mount(mux)
 	n.mountChat(mux)
+	n.rest.mount(mux)
 	mux.HandleFunc("/healthz", n.serveReady)
 	mux.HandleFunc("/openapi.yaml", serveOpenAPI)
 	mux.Handle("/", app)
@@ -240,6 +246,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	var wg sync.WaitGroup
 	killed := false
 	defer func() {
+		n.rest.end()
 		n.group.Close()
 		if killed {
 			stopBus()
@@ -274,7 +281,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 	public := &http.Server{Handler: n.handler, ReadHeaderTimeout: handshakeTimeout, ReadTimeout: 2 * handshakeTimeout,
 		WriteTimeout: 2 * handshakeTimeout, IdleTimeout: keepAliveTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}
 	internal := &http.Server{Handler: n.internalMux(), ReadHeaderTimeout: handshakeTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(s *http.Server, l net.Listener) {
 		wg.Go(func() {
 			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -283,6 +290,7 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 		})
 	}
 	serve(public, n.public)
+	serve(public, n.rest.lot.Listener(n.public.Addr()))
 	if n.internal != nil {
 		serve(internal, n.internal)
 	}
@@ -308,7 +316,8 @@ func (n *Node) Run(ctx context.Context, cut <-chan struct{}) error {
 // drain ends the service so that the clients go elsewhere without a rush.
 func (n *Node) drain(public *http.Server, cut <-chan struct{}) {
 	n.draining.Store(true)
-	n.saveChat() // should there be a second signal
+	n.rest.lot.Drain() // polls go elsewhere at once
+	n.saveChat()       // should there be a second signal
 	n.log.Info("draining", "connections", n.group.Len(), "delay", n.cfg.DrainDelay, "window", n.cfg.DrainWindow)
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainDelay+n.cfg.DrainWindow+drainGrace)
 	defer cancel()

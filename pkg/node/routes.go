@@ -7,6 +7,19 @@ import "net/http"
 type routes struct {
 	*http.ServeMux
 	mounted []mount
+	// ahead answers what the ServeMux would take apart, nil for all else; it may be nil itself.
+	ahead func(*http.Request) http.Handler
+}
+
+// ServeHTTP implements http.Handler.
+func (r *routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if r.ahead != nil {
+		if h := r.ahead(req); h != nil {
+			h.ServeHTTP(w, req)
+			return
+		}
+	}
+	r.ServeMux.ServeHTTP(w, req)
 }
 
 // mount is a handler and the pattern that it was mounted at. A handler of a whole subtree
