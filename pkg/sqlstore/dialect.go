@@ -27,8 +27,6 @@ type dialect struct {
 	clock string
 	// addTally ends an INSERT into tallies that adds to what is there.
 	addTally string
-	// keepPart, keepGrave: as keep, of other tables.
-	keepPart, keepGrave string
 	// forward ends an INSERT into progress that goes forward only.
 	forward string
 }
@@ -44,11 +42,9 @@ var mysqlDialect = dialect{
 	lock:       " FOR UPDATE",
 	// Not NOW: that is when the statement began, which may have waited for a lock. All
 	// connections have UTC.
-	clock:     "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
-	addTally:  " ON DUPLICATE KEY UPDATE friends = friends + VALUES(friends), memberships = memberships + VALUES(memberships)",
-	keepPart:  " ON DUPLICATE KEY UPDATE stage = name_parts.stage",
-	keepGrave: " ON DUPLICATE KEY UPDATE conversation = conversation",
-	forward:   " ON DUPLICATE KEY UPDATE place = GREATEST(place, VALUES(place))",
+	clock:    "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
+	addTally: " ON DUPLICATE KEY UPDATE friends = friends + VALUES(friends), memberships = memberships + VALUES(memberships)",
+	forward:  " ON DUPLICATE KEY UPDATE place = GREATEST(place, VALUES(place))",
 }
 
 var sqliteDialect = dialect{
@@ -61,8 +57,6 @@ var sqliteDialect = dialect{
 	scan:       func(n *uint64) any { return &shifted{n} },
 	clock:      "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
 	addTally:   " ON CONFLICT (user_id) DO UPDATE SET friends = friends + excluded.friends, memberships = memberships + excluded.memberships",
-	keepPart:   " ON CONFLICT (stage, part, user_id) DO NOTHING",
-	keepGrave:  " ON CONFLICT (conversation) DO NOTHING",
 	forward:    " ON CONFLICT (work) DO UPDATE SET place = MAX(place, excluded.place)",
 }
 

@@ -55,7 +55,7 @@ func (d *Directory) Rename(ctx context.Context, id int64, username, email *strin
 			if _, err := tx.ExecContext(ctx, "DELETE FROM name_parts WHERE user_id = ?", id); err != nil {
 				return err
 			}
-			return d.s.addParts(ctx, tx, id, u.Username)
+			return d.s.addParts(ctx, tx, u)
 		})
 		if errors.Is(err, errTaken) {
 			return d.s.whichIsTaken(ctx, id, username, email)

@@ -26,12 +26,18 @@ type Outbox struct{ s *Store }
 
 var _ relay.Outbox = (*Outbox)(nil)
 
+const pendingQuery = "SELECT id, recipients, body FROM outbox WHERE made <= ? ORDER BY made, id LIMIT ?"
+
 // Pending implements relay.Outbox. The age is measured by the clock of the database. At
 // most 1,000 notices are returned.
 func (o *Outbox) Pending(ctx context.Context, age time.Duration, n int) (all []relay.Notice, err error) {
 	n = min(max(n, 0), maxPending)
 	err = o.s.do(ctx, "look into the outbox", func(ctx context.Context) error {
 		all = nil
+		var now int64
+		if err := o.s.read.QueryRowContext(ctx, "SELECT "+o.s.dialect.clock).Scan(&now); err != nil {
+			return err
+		}
 		return each(ctx, o.s.read, func(rows *sql.Rows) error {
 			var notice relay.Notice
 			var to []byte
@@ -41,8 +47,7 @@ func (o *Outbox) Pending(ctx context.Context, age time.Duration, n int) (all []r
 			notice.To = recipients(to)
 			all = append(all, notice)
 			return nil
-		}, "SELECT id, recipients, body FROM outbox WHERE made <= "+o.s.dialect.clock+" - ? ORDER BY made, id LIMIT ?",
-			age.Milliseconds(), n)
+		}, pendingQuery, now-age.Milliseconds(), n)
 	})
 	if err != nil {
 		return nil, err

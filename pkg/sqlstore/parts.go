@@ -3,13 +3,15 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"parley/pkg/relay"
 )
 
-// partRows is how many parts of names one statement stores at most.
-const partRows = 1000
+// partArgs is with how many arguments a statement that stores parts of names is full. A
+// part is at most maxPart long, so it stays far below what a statement may be.
+const partArgs = 3 * 500
 
 // namePart is a row of name_parts; see there.
 type namePart struct {
@@ -45,18 +47,27 @@ func common(a, b string) (n int) {
 	return n
 }
 
-// addParts has an account be found by its name.
-func (s *Store) addParts(ctx context.Context, tx *sql.Tx, user int64, username string) error {
-	for parts := range slices.Chunk(partsOf(username), partRows) {
-		var args []any
-		for _, p := range parts {
-			args = append(args, p.stage, []byte(p.part), user)
+// addParts has accounts be found by their names.
+func (s *Store) addParts(ctx context.Context, tx *sql.Tx, users ...relay.User) error {
+	var args []any
+	flush := func() error {
+		if len(args) == 0 {
+			return nil
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO name_parts (stage, part, user_id) VALUES "+list("(?, ?, ?)", len(parts))+
-			s.dialect.keepPart, args...)
-		if err != nil {
-			return err
+		const row = "(?, ?, ?)"
+		_, err := tx.ExecContext(ctx, "INSERT INTO name_parts (stage, part, user_id) VALUES "+
+			list(row, len(args)/strings.Count(row, "?")), args...)
+		args = nil
+		return err
+	}
+	for _, u := range users {
+		for _, p := range partsOf(u.Username) {
+			if args = append(args, p.stage, []byte(p.part), u.ID); len(args) >= partArgs {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
 		}
 	}
-	return nil
+	return flush()
 }

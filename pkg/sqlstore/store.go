@@ -56,9 +56,9 @@ type Store struct {
 	ready atomic.Bool // the tables are there
 	used  *os.File    // keeps others from a SQLite file, or them from being alone with it; fixed when ready
 
-	end     context.CancelFunc // ends what opens the database later
-	opening sync.WaitGroup
-	closed  atomic.Bool
+	end    context.CancelFunc // ends the work in the background
+	work   sync.WaitGroup     // opens the database later, and tidies it
+	closed atomic.Bool
 }
 
 // Open connects to the database and creates or completes its tables. A MySQL that
@@ -90,9 +90,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	switch err := s.open(ctx); {
 	case err == nil:
 		s.ready.Store(true)
+		s.work.Go(func() { s.sweep(background) })
 	case a.path == "" && ctx.Err() == nil && passes(err):
 		s.log.Warn("the database cannot be reached; trying on", "error", err)
-		s.opening.Go(func() { s.openLater(background) })
+		s.work.Go(func() {
+			s.openLater(background)
+			s.sweep(background)
+		})
 	default:
 		return nil, errors.Join(err, s.Close())
 	}
@@ -166,7 +170,7 @@ func (s *Store) Close() error {
 	if s.end != nil {
 		s.end()
 	}
-	s.opening.Wait()
+	s.work.Wait()
 	var errs []error
 	if s.write != nil {
 		errs = append(errs, s.write.Close())

@@ -53,7 +53,7 @@ func (s *Store) createUser(ctx context.Context, u relay.User, password string, i
 				u.ID, err = result.LastInsertId()
 			}
 			if err == nil {
-				err = s.addParts(ctx, tx, u.ID, u.Username)
+				err = s.addParts(ctx, tx, u)
 			}
 			if err == nil && id != nil {
 				err = id.insert(ctx, tx, u.ID, created)
