@@ -29,8 +29,9 @@ type identities struct {
 	mu    sync.Mutex
 	ids   map[string]int64
 	names []string // usernames that were tried
-	// before is called before an account is made.
+	// before is called before an account is made, and refuse is what is answered then.
 	before func()
+	refuse error
 }
 
 func (d *identities) ByIdentity(ctx context.Context, issuer, subject string) (relay.User, error) {
@@ -50,6 +51,9 @@ func (d *identities) CreateWithIdentity(ctx context.Context, u relay.User, issue
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.names = append(d.names, u.Username)
+	if d.refuse != nil {
+		return relay.User{}, d.refuse
+	}
 	if _, ok := d.ids[issuer+" "+subject]; ok {
 		return relay.User{}, relay.ErrIdentityTaken
 	}

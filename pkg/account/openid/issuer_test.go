@@ -65,12 +65,20 @@ var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
+func ecdsaKey() *ecdsa.PrivateKey {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
 // use has the issuer sign with another key, and publish that one alone.
 func (i *issuer) use(algorithm jose.SignatureAlgorithm, id string) {
 	var private crypto.Signer
 	switch algorithm {
 	case jose.ES256:
-		private, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		private = ecdsaKey()
 	case jose.EdDSA:
 		_, private, _ = ed25519.GenerateKey(rand.Reader)
 	default:
@@ -241,6 +249,36 @@ func (i *issuer) learned(what, text string) {
 	for _, secret := range append([]string{clientSecret, url.QueryEscape(clientSecret), accessToken}, i.secrets...) {
 		if secret != "" && strings.Contains(text, secret) {
 			i.t.Errorf("%s has the secret %q:\n%s", what, secret, text)
+		}
+	}
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// signWith signs with any key.
+func signWith(algorithm jose.SignatureAlgorithm, key any, id string, payload []byte) string {
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: id}}, nil)
+	if err != nil {
+		panic(err)
+	}
+	signed, err := s.Sign(payload)
+	if err != nil {
+		panic(err)
+	}
+	compact, err := signed.CompactSerialize()
+	if err != nil {
+		panic(err)
+	}
+	return compact
+}
+
+// endless answers with more than anybody should read.
+func endless(w http.ResponseWriter, start string) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(start))
+	for range 3 << 10 {
+		if _, err := w.Write([]byte(strings.Repeat("x", 1<<10))); err != nil {
+			return
 		}
 	}
 }
