@@ -200,10 +200,21 @@ func (l *link) collected(t relay.Topic, n int, asked time.Time, cmd *redis.Cmd) 
 	if len(entries) == 0 {
 		c.Start.At = asked
 	}
-	if c.Messages, err = messagesOf(t, entries); err != nil {
-		return relay.Collected{}, err
+	unread := 0
+	for _, e := range entries {
+		m, prev, readable, err := parseEntry(t, e)
+		if err != nil {
+			return relay.Collected{}, err
+		}
+		if !readable {
+			unread++
+			continue
+		}
+		if len(c.Messages) == 0 {
+			c.Before = prev
+		}
+		c.Messages = append(c.Messages, m)
 	}
-	unread := len(entries) - len(c.Messages)
 	if unread > 0 {
 		l.metrics.undecodable.Add(float64(unread))
 		l.log.Warn("unreadable messages in an inbox", "topic", t, "messages", unread)

@@ -36,12 +36,21 @@ local function compare(a, b)
 	return c ~= 0 and c or number(seqA, seqB)
 end
 
-local function greater(a, b)
-	return compare(a, b) < 0 and b or a
-end
-
 local function lesser(a, b)
 	return compare(a, b) < 0 and a or b
+end
+
+-- What stands for a place, nil for anything else.
+local function place(s)
+	if s == '' then
+		return none
+	end
+	return string.match(s or '', '^%d+%-%d+$')
+end
+
+-- The place before an entry's; nil when this version does not know what the entry is.
+local function before(entry)
+	return entry[2][1] == 'prev' and place(entry[2][2]) or nil
 end
 
 local function text(n)
@@ -152,7 +161,7 @@ end
 -- server may be the master later; 1 if some node may still write to a former one.
 -- Answers with 1 if an answer is being written, else 0; the epoch, where the messages start
 -- and end, 1 if none is missing, and the entries.
-local stream, head = KEYS[2], call('GET', KEYS[3]) or ''
+local stream, head = KEYS[2], place(call('GET', KEYS[3]) or '') or none
 local epoch = string.match(call('GET', KEYS[4]) or '', '^%d+') or '0'
 local after, count, insist, id = ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8]
 local nodes, renewed, moves, late = ARGV[9], ARGV[10] == '1', ARGV[11] == '1', ARGV[12] == '1'
@@ -190,7 +199,7 @@ end
 local start, entries = reader.cursor, {}
 local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local kept = last ~= nil
-last = kept and last[1] or (head ~= '' and head or none)
+last = kept and last[1] or head
 if kept and compare(start, last) < 0 then
 	entries = call('XRANGE', stream, '(' .. start, '+', 'COUNT', count)
 end
@@ -211,7 +220,7 @@ end
 -- Whether the stream, or the head, follows on the reader's place.
 local function follows()
 	if not kept then
-		if head ~= '' then
+		if head ~= none then
 			return head == start -- another one: what came after the place has expired, or the place is of a lost history
 		end
 		return traceless(time)
@@ -223,15 +232,12 @@ local function follows()
 	if not first then
 		return false -- the place comes after everything: it is of a history that was lost, or made up
 	end
-	local prev = first[2][1] == 'prev' and first[2][2]
-	if prev == start then
-		return true
-	end
-	if start ~= none and #call('XRANGE', stream, start, start) > 0 then
-		return true -- and what follows cannot be read
+	local prev = before(first)
+	if start ~= none and (prev == start or #call('XRANGE', stream, start, start) > 0) then
+		return true -- in the stream, if perhaps what follows cannot be read
 	end
 	local oldest = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-	if oldest[1] == first[1] and (prev == '' or prev == none) then
+	if oldest[1] == first[1] and prev == none then
 		return traceless(millis(first[1]))
 	end
 	return false -- trimmed, or the place is of a lost history
@@ -253,22 +259,25 @@ elseif not complete and reader.epoch ~= '0' then
 	reader.epoch, changed = '0', true
 end
 
--- A place after everything would hide what comes: from now on the reader is at the last
--- one that is known.
-local ends = start
+-- A place of another history, after everything or between what follows on each other, would
+-- never be followed: from now on the reader is at the one that is known before it.
+local ends, whole = start, complete
 if #entries > 0 then
 	ends = entries[#entries][1]
-else
-	if not complete then
-		ends = last
-		if reader.cursor ~= last then
-			reader.cursor, changed = last, true
-		end
+	local prev = before(entries[1])
+	if not complete and prev and compare(prev, start) < 0 and #call('XRANGE', stream, start, start) == 0 then
+		reader.cursor, changed = prev, true
+	end
+	whole = complete or prev == reader.cursor
+elseif not complete then
+	ends = last
+	if start ~= last then
+		reader.cursor, changed = last, true
 	end
 end
 -- Nothing comes after the place: what comes leaves a trace for twice the time. Or all that
 -- does can still be read: it may be nearly too old, but its trace has half its time left.
-local at = #entries == 0 and time or complete and time - math.floor(keep * 3 / 4) or 0
+local at = #entries == 0 and time or whole and time - math.floor(keep * 3 / 4) or 0
 if at - reader.at > keep / 4 or (changed and at > reader.at) then
 	reader.at, changed = at, true
 end

@@ -57,6 +57,7 @@ func Inbox(t *testing.T, b InboxBackend) {
 			{"WatermarkOfAfter", testInboxWatermarkAfter},
 			{"Trimmed", testInboxTrimmed},
 			{"TrimmedAtTheEdge", testInboxTrimmedEdge},
+			{"TrimmedAloneFirst", testInboxTrimmedAlone},
 			{"Expired", testInboxExpired},
 			{"ManyReaders", testInboxReaders},
 			{"BadArguments", testInboxBad},
@@ -143,6 +144,8 @@ func (m *mailbox) expect(c relay.Collected, complete bool, bodies ...string) {
 	}
 	if n := len(c.Messages); n > 0 && c.End.ID != c.Messages[n-1].ID {
 		m.t.Errorf("ends at %v, and the last message is at %v", c.End.ID, c.Messages[n-1].ID)
+	} else if complete && n > 0 && c.Before != c.Start.ID {
+		m.t.Errorf("before the first message there is %v, and it starts at %v", c.Before, c.Start.ID)
 	} else if n == 0 && complete && c.End != c.Start {
 		m.t.Errorf("without messages it starts at %v and ends at %v", c.Start, c.End)
 	}

@@ -82,7 +82,13 @@ func testInboxAfterMadeUp(t *testing.T, m *mailbox) {
 	old := relay.ID{Millis: place.Millis - 10}
 	m.expect(m.collect(m.a, after("u", old)), false, "0", "1")
 	between := relay.ID{Millis: place.Millis, Seq: place.Seq + 1}
-	m.expect(m.collect(m.a, after("u", between)), false, "1")
+	c = m.collect(m.a, after("u", between))
+	m.expect(c, false, "1")
+	m.settle(m.a, "u", relay.Position{Epoch: c.End.Epoch, ID: c.Before}, true) // alone, at first
+	if c.Before != place {
+		t.Errorf("the message comes after %v, want %v", c.Before, place)
+	}
+	m.takes(m.a, "u", "1")
 }
 
 // What was given is dropped when its reader comes again, for readers that are not known;
@@ -127,13 +133,13 @@ func testInboxTrimmed(t *testing.T, m *mailbox) {
 	for i := range 13 {
 		bodies = append(bodies, fmt.Sprint(i))
 	}
-	m.send(bodies...)
+	places := m.send(bodies...)
 	m.expect(m.collect(b, after("place", place)), false, bodies[3:]...)
 	for range 2 {
 		c := m.get(b, "r")
 		m.expect(c, false, bodies[3:]...)
-		if c.Start.ID != place {
-			t.Errorf("starts at %v, want %v", c.Start.ID, place)
+		if c.Start.ID != place || c.Before != places[2] {
+			t.Errorf("starts at %v, the first message comes after %v; want %v and %v", c.Start.ID, c.Before, place, places[2])
 		}
 		m.settle(b, "r", c.End, false)
 	}
@@ -146,6 +152,26 @@ func testInboxTrimmed(t *testing.T, m *mailbox) {
 	m.expect(m.collect(b, after("place", c.Messages[8].ID)), false, bodies[12]) // it was not told
 	m.settle(b, "place", c.End, true)
 	m.expect(m.collect(b, after("place", c.Messages[8].ID)), true, bodies[12])
+}
+
+// That something is missing may be told in an answer of its own, which ends right before
+// the first message.
+func testInboxTrimmedAlone(t *testing.T, m *mailbox) {
+	m.keep.Length = 10
+	start := m.send("first")[0]
+	m.takes(m.a, "r", "first")
+	var bodies []string
+	for i := range 13 {
+		bodies = append(bodies, fmt.Sprint(i))
+	}
+	m.send(bodies...)
+	for _, reading := range []relay.Reading{{Reader: "unknown"}, {Reader: "r"}, after("place", start)} {
+		c := m.collect(m.a, reading)
+		m.expect(c, false, bodies[3:]...)
+		m.settle(m.a, reading.Reader, c.End, false)
+		m.settle(m.a, reading.Reader, relay.Position{Epoch: c.End.Epoch, ID: c.Before}, true)
+		m.takes(m.a, reading.Reader, bodies[3:]...)
+	}
 }
 
 // Right at the edge nothing is missing.
