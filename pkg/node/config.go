@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/pkg/account/openid"
 	"parley/pkg/protocol/chat"
 	"parley/pkg/redisbus"
 	"parley/pkg/web"
@@ -46,6 +47,7 @@ type Config struct {
 	ChatRoomLength          int
 	LoginFailuresPerAccount int
 	LoginFailuresPerAddress int
+	OpenID                  openid.Client // without an issuer: nobody signs in this way
 	RoomsMaxClients         int           // committed by all relay rooms of the fleet
 	RoomTTL                 time.Duration // of a relay room in which nobody is
 	RoomsAPIToken           string        // empty: none is needed
@@ -186,7 +188,7 @@ func Settings() []Setting {
 	}
 	all = slices.Insert(all, 2, redisSettings()...) // after the addresses
 	secrets := slices.IndexFunc(all, func(s Setting) bool { return s.Name == "trusted-proxies" })
-	all = slices.Insert(all, secrets, slices.Concat(chatSettings(), roomsSettings())...)
+	all = slices.Insert(all, secrets, slices.Concat(chatSettings(), openidSettings(), roomsSettings())...)
 	for i := range all {
 		s := &all[i]
 		s.Env = append([]string{"PARLEY_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))}, s.Env...)
@@ -314,7 +316,7 @@ func ParseConfig(args []string, getenv func(string) string, help io.Writer) (Con
 		problems = append(problems, errors.New("--database-url: a MySQL is for nodes that share a Redis: set --redis-url too, or sqlite:path for a node alone"))
 	}
 	if len(problems) == 0 {
-		if err := c.checkRedis(); err != nil {
+		if err := errors.Join(c.checkOpenID(), c.checkRedis()); err != nil {
 			problems = append(problems, err)
 		}
 	}

@@ -154,7 +154,7 @@ func (h *Handler) admit(ctx context.Context, p *provider, token *oauth2.Token, w
 	switch {
 	case who.email == "":
 		return u, false, errNoEmail
-	case !usableEmail(who.email):
+	case account.CheckEmail(who.email) != nil:
 		return u, false, errBadEmail
 	}
 	for name := range usernames(who) {

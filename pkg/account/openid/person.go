@@ -122,15 +122,6 @@ func (p *person) learn(c claims) {
 	}
 }
 
-// usableEmail tells whether an account can have an email: it looks like one, and is not
-// longer than any other's.
-func usableEmail(s string) bool {
-	local, domain, found := strings.Cut(s, "@")
-	strange := func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }
-	return found && local != "" && domain != "" && !strings.Contains(domain, "@") &&
-		utf8.ValidString(s) && utf8.RuneCountInString(s) <= account.MaxEmail && !strings.ContainsFunc(s, strange)
-}
-
 // plainName is a name as it may be shown to others: without what is not to be seen, with
 // single spaces, and not longer than a username may be with a suffix. What looks like an email
 // ends before the @, since usernames are public.
