@@ -175,4 +175,3 @@ func (tr *transcript) compare(want, got, line string) {
 		tr.known[name] = m[i+1]
 	}
 }
-

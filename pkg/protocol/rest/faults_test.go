@@ -1,0 +1,345 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/pkg/account"
+	"parley/pkg/relay"
+	"parley/pkg/relaytest"
+)
+
+type ctx = context.Context
+
+// A handler that panics answers with 500, in the protocol's form; nothing of why is told.
+func TestPanic(t *testing.T) {
+	f := newFleet(t, options{deps: func(_ int, d *Deps) { d.Friends = nil }})
+	n, alice := f.nodes[0], f.users["alice"]
+	n.ask(alice.token, "GET", "/Users/1/friends", "").expect(http.StatusInternalServerError, `{"error":{"code":"internal","message":"internal error"}}`)
+	n.ask(alice.token, "GET", "/Users/1", "").expect(http.StatusOK, "")
+	if !strings.Contains(f.log.String(), "panic") {
+		t.Error("the log does not tell of it")
+	}
+}
+
+// panicInbox panics when an answer is offered.
+type panicInbox struct{ relay.Inbox }
+
+func (panicInbox) Offer(ctx, relay.Topic, string, relay.Position) error { panic("the test says so") }
+
+// So does one of a parked poll, and the node goes on.
+func TestPanicOfParkedPoll(t *testing.T) {
+	f := newFleet(t, options{deps: func(_ int, d *Deps) { d.Inbox = panicInbox{d.Inbox} }})
+	n, bobby := f.nodes[0], f.users["bobby"]
+	poll := n.ask(bobby.token, "GET", "/me", "")
+	n.parked(1)
+	f.write(n, "alice", "bobby", "hello")
+	poll.expect(http.StatusInternalServerError, `{"error":{"code":"internal","message":"internal error"}}`)
+	n.ask(bobby.token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "")
+	n.parked(0)
+}
+
+// failing stands for what does not answer.
+type failing struct {
+	relay.Directory
+	relay.Inbox
+	err error
+}
+
+func (f failing) ByID(ctx, int64) (relay.User, error) { return relay.User{}, f.err }
+func (f failing) Collect(ctx, relay.Topic, relay.Reading, int) (relay.Collected, error) {
+	return relay.Collected{}, f.err
+}
+
+func TestUnavailable(t *testing.T) {
+	away := fmt.Errorf("%w: secret detail", relay.ErrUnavailable)
+	f := newFleet(t, options{deps: func(_ int, d *Deps) {
+		d.Directory, d.Inbox = failing{Directory: d.Directory, err: away}, failing{Inbox: d.Inbox, err: away}
+	}})
+	n, alice := f.nodes[0], f.users["alice"]
+	for _, path := range []string{"/Users/1", "/me"} {
+		a := n.ask(alice.token, "GET", path, "").expect(http.StatusServiceUnavailable, `{"error":{"code":"unavailable","message":"that could not be done right now, or is not known to have been done: try again"}}`)
+		if a.Header.Get("Retry-After") != "1" {
+			t.Errorf("%s: Retry-After: %q", path, a.Header.Get("Retry-After"))
+		}
+	}
+}
+
+// deafPublisher passes nothing on until it may.
+type deafPublisher struct {
+	Publisher
+	mu   sync.Mutex
+	deaf bool
+}
+
+func (p *deafPublisher) Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t relay.Token) {
+	p.mu.Lock()
+	deaf := p.deaf && strings.HasPrefix(string(m.Topic), relay.UserTopics)
+	p.mu.Unlock()
+	if deaf {
+		a.Published(t, relay.ID{}, relay.ErrUnavailable)
+		return
+	}
+	p.Publisher.Enqueue(m, r, a, t)
+}
+
+func (p *deafPublisher) set(deaf bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = deaf
+}
+
+// oldOutbox takes every notice for an old one.
+type oldOutbox struct{ relay.Outbox }
+
+func (o oldOutbox) Pending(c ctx, _ time.Duration, n int) ([]relay.Notice, error) {
+	return o.Outbox.Pending(c, 0, n)
+}
+
+// What a node could not pass on is passed on by another one, once.
+func TestNoticesAreSweptUp(t *testing.T) {
+	deaf := &deafPublisher{deaf: true}
+	f := newFleet(t, options{nodes: 2, deps: func(i int, d *Deps) {
+		d.Outbox = oldOutbox{d.Outbox}
+		d.Meter = neverMeter{} // sweeps by hand only
+		if i == 0 {
+			deaf.Publisher = d.Publisher
+			d.Publisher = deaf
+		}
+	}})
+	pending := func() int {
+		all, err := f.store.Outbox().Pending(t.Context(), 0, 100)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(all)
+	}
+	bobby := f.users["bobby"]
+	poll := f.nodes[1].ask(bobby.token, "GET", "/me?max=5", "")
+	f.nodes[1].parked(1)
+	f.write(f.nodes[0], "alice", "bobby", "hello")
+	if pending() != 1 || !poll.open() {
+		t.Fatalf("%d notices wait, the poll waits: %v", pending(), poll.open())
+	}
+	f.nodes[1].deps.Meter = freeMeter{}
+	f.nodes[1].sweepOnce()
+	if all := poll.get().list(t); len(all) != 1 || *all[0].From != "alice" {
+		t.Errorf("told %v", all)
+	}
+	relaytest.Eventually(t, "nothing waits", func() bool { return pending() == 0 })
+	f.nodes[1].sweepOnce()
+	f.nodes[1].ask(bobby.token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "{}")
+
+	// What is passed on at once is dropped soon.
+	deaf.set(false)
+	f.write(f.nodes[0], "alice", "bobby", "hello")
+	relaytest.Eventually(t, "nothing waits", func() bool { return pending() == 0 })
+}
+
+// neverMeter has no room, freeMeter always.
+type neverMeter struct{}
+
+func (neverMeter) Take(ctx, string, int64, time.Duration) (time.Duration, error) {
+	return time.Second, nil
+}
+func (neverMeter) Return(ctx, string) error { return nil }
+
+type freeMeter struct{ neverMeter }
+
+func (freeMeter) Take(ctx, string, int64, time.Duration) (time.Duration, error) { return 0, nil }
+
+// One node in the fleet sweeps at a time.
+func TestOneSweeps(t *testing.T) {
+	var mu sync.Mutex
+	looks := 0
+	f := newFleet(t, options{nodes: 3, deps: func(_ int, d *Deps) {
+		d.Outbox = countedOutbox{d.Outbox, func() { mu.Lock(); defer mu.Unlock(); looks++ }}
+	}})
+	var wg sync.WaitGroup
+	for _, n := range f.nodes {
+		wg.Go(n.sweepOnce)
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if looks != 1 {
+		t.Errorf("%d nodes have looked", looks)
+	}
+}
+
+type countedOutbox struct {
+	relay.Outbox
+	look func()
+}
+
+func (o countedOutbox) Pending(c ctx, age time.Duration, n int) ([]relay.Notice, error) {
+	o.look()
+	if age != sweepAge || n != sweepAtOnce {
+		return nil, errors.New("not what is pending")
+	}
+	return o.Outbox.Pending(c, age, n)
+}
+
+// A user's requests are bounded, each at its cost; another one's, and those of another
+// node, are not concerned.
+func TestRate(t *testing.T) {
+	f := newFleet(t, options{nodes: 2, config: func(c *Config) { c.Rate = 0.01 }}) // a burst of one message
+	alice, bobby := f.users["alice"], f.users["bobby"]
+	for range costMessage {
+		f.nodes[0].ask(alice.token, "GET", "/Users/1", "").expect(http.StatusOK, "")
+	}
+	a := f.nodes[0].ask(alice.token, "GET", "/Users/1", "").expect(http.StatusTooManyRequests, `{"error":{"code":"too_many_requests","message":"too many requests (--rate)"}}`)
+	if got := a.Header.Get("Retry-After"); got != "10" && got != "9" {
+		t.Errorf("Retry-After: %q", got)
+	}
+	f.write(f.nodes[1], "alice", "bobby", "elsewhere")
+	f.nodes[1].ask(alice.token, "GET", "/Users/1", "").expect(http.StatusTooManyRequests, "")
+	f.nodes[0].ask(bobby.token, "GET", "/Users/1", "").expect(http.StatusOK, "")
+	f.nodes[0].ask("", "GET", "/Users/1", "").expect(http.StatusUnauthorized, "")
+}
+
+func TestPacer(t *testing.T) {
+	now := time.Now()
+	p := newPacer(50) // 500 a second, 2000 at once
+	for i := range 2000 {
+		if wait := p.take("a", 1, now); wait != 0 {
+			t.Fatalf("request %d waits for %v", i, wait)
+		}
+	}
+	if wait := p.take("a", 1, now); wait != 2*time.Millisecond {
+		t.Errorf("one more waits for %v", wait)
+	}
+	if wait := p.take("a", 10, now); wait != 20*time.Millisecond {
+		t.Errorf("a message waits for %v", wait)
+	}
+	if wait := p.take("b", 10, now); wait != 0 {
+		t.Errorf("another one waits for %v", wait)
+	}
+	if wait := p.take("a", 10, now.Add(20*time.Millisecond)); wait != 0 {
+		t.Errorf("later it waits for %v", wait)
+	}
+	p.tidy(now.Add(time.Second))
+	if len(p.due) != 1 {
+		t.Errorf("%d are remembered, want 1", len(p.due))
+	}
+	p.tidy(now.Add(time.Minute))
+	if len(p.due) != 0 {
+		t.Errorf("%d are remembered for good", len(p.due))
+	}
+	if wait := newPacer(0).take("a", 1<<30, now); wait != 0 {
+		t.Errorf("without a limit it waits for %v", wait)
+	}
+	for a, want := range map[string]string{"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8::1": "2001:db8::/64", "2001:db8::ffff:1": "2001:db8::/64"} {
+		if got := paceOfAddress(netip.MustParseAddr(a)); got != want {
+			t.Errorf("%s counts as %s, want %s", a, got, want)
+		}
+	}
+}
+
+func TestMatchingGroups(t *testing.T) {
+	names := []string{"Tea", "tea time", "steam", "STEEL", "coffee", "tEA", "a tea"}
+	all := []string{"Tea", "tEA", "tea time", "a tea", "steam"}
+	if got := matchingGroups(names, "TEA", nil); !slices.Equal(got, all) {
+		t.Errorf("found %q, want %q", got, all)
+	}
+	for i := range all {
+		if got := matchingGroups(names, "tea", &all[i]); !slices.Equal(got, all[i+1:]) {
+			t.Errorf("after %q: %q, want %q", all[i], got, all[i+1:])
+		}
+	}
+}
+
+// Pages of a search have everything once.
+func TestSearchPages(t *testing.T) {
+	f := newFleet(t, options{})
+	n, alice := f.nodes[0], f.users["alice"]
+	want := map[string]bool{}
+	for i := range 45 {
+		name := fmt.Sprintf("zoe %02d", i)
+		f.join(name)
+		want[name] = true
+		group := fmt.Sprintf("zoo %02d", i)
+		n.ask(alice.token, "PUT", "/Groups/"+url.PathEscape(group), `{"members":[]}`).expect(http.StatusCreated, "")
+		want[group] = true
+	}
+	after := ""
+	for page := 0; ; page++ {
+		var got searchJSON
+		decode(t, n.ask(alice.token, "GET", "/Search?Name=ZO"+after, "").expect(http.StatusOK, "").text, &got)
+		if len(got.Users) > found || len(got.Groups) > found {
+			t.Errorf("page %d has %d users and %d groups", page, len(got.Users), len(got.Groups))
+		}
+		for _, u := range got.Users {
+			if !want[u.Username] {
+				t.Errorf("%s came twice, or is wrong", u.Username)
+			}
+			delete(want, u.Username)
+		}
+		for _, g := range got.Groups {
+			if !want[g.ID] {
+				t.Errorf("%s came twice, or is wrong", g.ID)
+			}
+			delete(want, g.ID)
+		}
+		if got.Next == "" {
+			break
+		}
+		after = "&after=" + got.Next
+	}
+	if len(want) != 0 {
+		t.Errorf("not found: %v", want)
+	}
+}
+
+func FuzzParsePlace(f *testing.F) {
+	f.Add("")
+	f.Add(place{UsersDone: true}.String())
+	f.Add(place{Users: []byte("x"), Group: new(string)}.String())
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := parsePlace(s)
+		if err != nil {
+			return
+		}
+		if again, err := parsePlace(p.String()); err != nil && len(p.String()) <= maxPlace || again.UsersDone != p.UsersDone && err == nil {
+			t.Errorf("%q is read as %+v, and that as %+v (%v)", s, p, again, err)
+		}
+	})
+}
+
+// Whatever a path is, it is matched or not, and does not panic.
+func FuzzRoute(f *testing.F) {
+	f.Add("/Users/1/friends/a%2Fb", "GET", "Index=1")
+	f.Add("/Group/x/conversation", "HEAD", "")
+	f.Fuzz(func(t *testing.T, path, method, query string) {
+		u, err := url.ParseRequestURI("/" + strings.TrimPrefix(path, "/"))
+		if err != nil {
+			return
+		}
+		segments := segmentsOf(u)
+		if segments == nil {
+			return
+		}
+		q, _ := url.ParseQuery(query) // as far as it can be read
+		do, names, allowed := find(segments, method, q)
+		if do != nil && (len(allowed) == 0 || !slices.Contains(allowed, method)) {
+			t.Errorf("%s %s goes to %s, allowed is %v", method, path, do.path, allowed)
+		}
+		for _, name := range names {
+			if name == "" {
+				t.Errorf("%s has an empty name", path)
+			}
+		}
+		if _, err := (&call{session: account.Session{Key: "x"}, query: q}).pollOf(time.Now()); err != nil && problemOf(err).status != http.StatusBadRequest {
+			t.Errorf("%s: %v", query, err)
+		}
+	})
+}
