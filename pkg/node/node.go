@@ -126,7 +126,9 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.rooms = n.newRooms(sockets)
-	n.rest = n.newREST()
+	if n.rest, err = n.newREST(); err != nil {
+		return err
+	}
 	parts := slices.Concat(n.bus.Metrics().Collectors(), n.fleet.Metrics().Collectors(), n.rooms.collectors(), n.rest.collectors())
 	if n.chat != nil {
 		parts = append(parts, n.chat.collectors()...)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/pkg/account/openid"
 	"parley/pkg/park"
 	"parley/pkg/protocol/rest"
 	"parley/pkg/relay"
@@ -15,20 +16,24 @@ import (
 // restPart is REST, which stands on the chat's accounts and database.
 type restPart struct {
 	lot    *park.Lot
-	server *rest.Server // nil: there is no database
-	openID http.Handler // nil: the same
+	server *rest.Server    // nil: there is no database
+	openID *openid.Handler // nil: the same
 }
 
 // newREST makes the node's REST endpoints.
-func (n *Node) newREST() *restPart {
-	p := &restPart{lot: park.New(keepAliveTimeout)}
+func (n *Node) newREST() (p *restPart, err error) {
+	p = &restPart{lot: park.New(keepAliveTimeout)}
 	if n.chat == nil {
-		return p
+		return p, nil
 	}
 	store, values := n.chat.database, n.chat.values
+	if p.openID, err = n.newOpenID(n.cfg, store, n.chat.accounts, values, n.log); err != nil {
+		return p, err
+	}
 	p.server = rest.New(rest.Config{
 		MaxMessageBytes: n.cfg.MaxMessageBytes,
 		Rate:            n.cfg.Rate,
+		OpenID:          n.cfg.OpenID.Issuer,
 		Proxies:         n.cfg.TrustedProxies,
 		Origins:         n.cfg.AllowedOrigins,
 		Log:             n.log,
@@ -47,7 +52,7 @@ func (n *Node) newREST() *restPart {
 		Admission: n.group,
 		Lot:       p.lot,
 	})
-	return p
+	return p, nil
 }
 
 // collectors are the part's figures.
@@ -55,7 +60,7 @@ func (p *restPart) collectors() []prometheus.Collector {
 	if p.server == nil {
 		return nil
 	}
-	return p.server.Metrics().Collectors()
+	return append(p.server.Metrics().Collectors(), p.openID.Metrics().Collectors()...)
 }
 
 // mount adds the endpoints.
@@ -69,6 +74,8 @@ func (p *restPart) mount(mux *routes) {
 	for _, pattern := range rest.Patterns {
 		mux.Handle(pattern, p.server)
 	}
+	mux.Handle(openid.LoginPath, p.openID)
+	mux.Handle(openid.CallbackPath, p.openID)
 	mux.ahead = func(r *http.Request) http.Handler {
 		if rest.Owns(r.URL) {
 			return p.server
