@@ -73,19 +73,27 @@ func described(t *testing.T) *contract {
 // statuses are those that an operation is described to have.
 func (op *operation) statuses() []string { return slices.Sorted(maps.Keys(op.Responses.Map())) }
 
-// fill is what stands for the operation's placeholders, of which there is one at most:
-// value or, if that is "", the example.
+// fill is what stands for the operation's placeholders: the lines of value for the last
+// ones of them, the examples for the rest.
 func (op *operation) fill(value string) map[string]string {
+	var names []string
 	filled := map[string]string{}
 	for _, p := range slices.Concat(op.item.Parameters, op.Parameters) {
 		if p.Value.In != openapi3.ParameterInPath {
 			continue
 		}
-		if value == "" {
-			b, _ := json.Marshal(p.Value.Example) // it was JSON before
-			value = strings.Trim(string(b), `"`)
+		b, _ := json.Marshal(p.Value.Example) // it was JSON before
+		filled[p.Value.Name] = strings.Trim(string(b), `"`)
+		names = append(names, p.Value.Name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return strings.Index(op.path, "{"+a+"}") - strings.Index(op.path, "{"+b+"}") })
+	if value != "" {
+		lines := strings.Split(value, "\n")
+		for i, name := range slices.Backward(names) {
+			if at := len(lines) - len(names) + i; at >= 0 {
+				filled[name] = lines[at]
+			}
 		}
-		filled[p.Value.Name] = value
 	}
 	return filled
 }
@@ -93,17 +101,22 @@ func (op *operation) fill(value string) map[string]string {
 // target is the operation's path on its port of a node; see fill for value.
 func (op *operation) target(t *testing.T, n *testNode, value string) *url.URL {
 	t.Helper()
-	u := &url.URL{Scheme: "http", Host: n.addr, Path: op.path}
+	u := &url.URL{Scheme: "http", Host: n.addr}
 	if op.internal {
 		u.Host = n.InternalAddr().String()
 	}
-	for name, value := range op.fill(value) {
-		u.RawPath = strings.ReplaceAll(op.path, "{"+name+"}", url.PathEscape(value))
-		u.Path = strings.ReplaceAll(op.path, "{"+name+"}", value)
+	var plain, escaped []string
+	filled := op.fill(value)
+	for part := range strings.SplitSeq(op.path, "/") {
+		name, ok := strings.CutPrefix(part, "{")
+		if ok {
+			if part, ok = filled[strings.TrimSuffix(name, "}")]; !ok {
+				t.Fatalf("%s: a placeholder is not described", op.path)
+			}
+		}
+		plain, escaped = append(plain, part), append(escaped, url.PathEscape(part))
 	}
-	if strings.Contains(u.EscapedPath(), "{") {
-		t.Fatalf("%s: a placeholder is not described", op.path)
-	}
+	u.Path, u.RawPath = strings.Join(plain, "/"), strings.Join(escaped, "/")
 	return u
 }
 
