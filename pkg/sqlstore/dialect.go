@@ -27,6 +27,9 @@ type dialect struct {
 	clock string
 	// addTally ends an INSERT into tallies that adds to what is there.
 	addTally string
+	// bySender follows posts in a query that has to go by the index of senders: of two
+	// users one may have written a million that the other has not to pass.
+	bySender string
 	// forward ends an INSERT into progress that goes forward only.
 	forward string
 }
@@ -44,6 +47,7 @@ var mysqlDialect = dialect{
 	// connections have UTC.
 	clock:    "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
 	addTally: " ON DUPLICATE KEY UPDATE friends = friends + VALUES(friends), memberships = memberships + VALUES(memberships)",
+	bySender: " FORCE INDEX (by_sender)",
 	forward:  " ON DUPLICATE KEY UPDATE place = GREATEST(place, VALUES(place))",
 }
 
@@ -57,6 +61,7 @@ var sqliteDialect = dialect{
 	scan:       func(n *uint64) any { return &shifted{n} },
 	clock:      "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
 	addTally:   " ON CONFLICT (user_id) DO UPDATE SET friends = friends + excluded.friends, memberships = memberships + excluded.memberships",
+	bySender:   " INDEXED BY posts_by_sender",
 	forward:    " ON CONFLICT (work) DO UPDATE SET place = MAX(place, excluded.place)",
 }
 

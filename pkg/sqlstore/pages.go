@@ -51,13 +51,13 @@ func (s *Store) pull(ctx context.Context, tx *sql.Tx, user, other int64, n, byte
 			end, count, bytes = seq, count+1, bytes-size
 		}
 		return nil
-	}, pullSizes, c.id, other, c.read, n+1)
+	}, s.dialect.pullSizes(), c.id, other, c.read, n+1)
 	if err != nil {
 		return nil, false, err
 	}
 	var posts []relay.Post
 	if count > 0 {
-		posts, err = readPosts(ctx, tx, c.id, pullPosts, c.id, other, c.read, end)
+		posts, err = readPosts(ctx, tx, c.id, s.dialect.pullPosts(), c.id, other, c.read, end)
 	}
 	if !more {
 		end = c.newest // past one's own
@@ -68,11 +68,17 @@ func (s *Store) pull(ctx context.Context, tx *sql.Tx, user, other int64, n, byte
 	return posts, more, err
 }
 
-const (
-	pullSizes = "SELECT seq, size FROM posts WHERE conversation = ? AND sender = ? AND seq > ? ORDER BY seq LIMIT ?"
-	pullPosts = "SELECT seq, sender, sent, body FROM posts WHERE conversation = ? AND sender = ? AND seq > ? AND seq <= ? ORDER BY seq"
-	pagePosts = "SELECT seq, sender, sent, body FROM posts WHERE conversation = ? AND seq > ? AND seq <= ? ORDER BY seq DESC"
-)
+// The queries of a pull: how long the next posts are, and they themselves up to one.
+func (d *dialect) pullSizes() string {
+	return "SELECT seq, size FROM posts" + d.bySender + " WHERE conversation = ? AND sender = ? AND seq > ? ORDER BY seq LIMIT ?"
+}
+
+func (d *dialect) pullPosts() string {
+	return "SELECT seq, sender, sent, body FROM posts" + d.bySender +
+		" WHERE conversation = ? AND sender = ? AND seq > ? AND seq <= ? ORDER BY seq"
+}
+
+const pagePosts = "SELECT seq, sender, sent, body FROM posts WHERE conversation = ? AND seq > ? AND seq <= ? ORDER BY seq DESC"
 
 func readPosts(ctx context.Context, db asker, conversation int64, query string, args ...any) (posts []relay.Post, err error) {
 	err = each(ctx, db, func(rows *sql.Rows) error {

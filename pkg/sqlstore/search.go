@@ -65,15 +65,15 @@ func (d *Directory) Find(ctx context.Context, text string, after []byte, n int) 
 	}
 	err = d.s.do(ctx, "search", func(ctx context.Context) error {
 		found, next = nil, nil
-		places, err := d.s.places(ctx, text, from, n+1)
+		at, err := places(ctx, d.s.read, text, from, n+1)
 		if err != nil {
 			return err
 		}
-		if len(places) > n {
-			places = places[:n]
-			next = places[n-1].pack()
+		if len(at) > n {
+			at = at[:n]
+			next = at[n-1].pack()
 		}
-		found, err = d.s.named(ctx, text, places)
+		found, err = d.s.named(ctx, text, at)
 		return err
 	})
 	if err != nil {
@@ -92,10 +92,11 @@ type scan struct {
 // place, in order; each reads one range of the primary key, and no row twice.
 func scans(text string, from place) (all []scan) {
 	const head, tail = "SELECT stage, part, user_id FROM name_parts WHERE stage = ? AND ", " ORDER BY part, user_id LIMIT ?"
+	const same = " ORDER BY user_id LIMIT ?"
 	low, high := []byte(text), append([]byte(text), 0xff) // no text in UTF-8 has this byte
 	if from.stage >= 0 {
 		all = append(all,
-			scan{head + "part = ? AND user_id > ?" + tail, []any{from.stage, []byte(from.part), from.user}},
+			scan{head + "part = ? AND user_id > ?" + same, []any{from.stage, []byte(from.part), from.user}},
 			scan{head + "part > ? AND part < ?" + tail, []any{from.stage, []byte(from.part), high}})
 	}
 	for stage := from.stage + 1; stage <= len(text); stage++ {
@@ -105,12 +106,12 @@ func scans(text string, from place) (all []scan) {
 }
 
 // places finds up to n places after one.
-func (s *Store) places(ctx context.Context, text string, from place, n int) (found []place, err error) {
+func places(ctx context.Context, db asker, text string, from place, n int) (found []place, err error) {
 	for _, sc := range scans(text, from) {
 		if len(found) == n {
 			break
 		}
-		err := each(ctx, s.read, func(rows *sql.Rows) error {
+		err := each(ctx, db, func(rows *sql.Rows) error {
 			var p place
 			err := rows.Scan(&p.stage, &p.part, &p.user)
 			found = append(found, p)
