@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"parley/pkg/node"
+	"parley/pkg/protocol/rest"
 )
 
 // read returns a file of the repository.
@@ -85,6 +86,13 @@ func TestNginxOutwaitsThePings(t *testing.T) {
 		if timeout := duration(t, find(t, conf, `^`+directive+` (\S+);$`)); timeout < 2*ping {
 			t.Errorf("%s is %v: one ping that is late, of one each %v, ends a connection", directive, timeout, ping)
 		}
+	}
+}
+
+func TestNginxOutwaitsThePolls(t *testing.T) {
+	conf := read(t, "nginx", "server.conf")
+	if timeout := duration(t, find(t, conf, `(?s)location = /me \{\s*proxy_read_timeout (\S+);`)); timeout <= rest.MaxTimeout {
+		t.Errorf("nginx gives up after %v, and a poll may wait for %v", timeout, rest.MaxTimeout)
 	}
 }
 

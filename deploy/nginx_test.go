@@ -314,3 +314,23 @@ func TestNginxDoesNotSendAPostTwice(t *testing.T) {
 		t.Errorf("the request was sent %d times", asked)
 	}
 }
+
+// A pull takes something: what it was answered with cannot be had from another node.
+func TestNginxDoesNotPullTwice(t *testing.T) {
+	a, b := startNode(t, "a"), startNode(t, "b")
+	nginx := nginxtest.Start(t, a.addr, b.addr)
+	a.draining.Store(true)
+	b.draining.Store(true)
+	for i, path := range []string{"/Users/1/conversation?sender=2", "/User/me/conversation"} {
+		if resp, _ := get(t, nginx, path, nil); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s is answered with %d, Retry-After %q", path, resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+		if asked := a.asked.Load() + b.asked.Load(); asked != int32(i+1) {
+			t.Errorf("%s: the nodes were asked %d times, want %d", path, asked, i+1)
+		}
+	}
+	get(t, nginx, "/Users/1", nil) // what takes nothing goes round
+	if asked := a.asked.Load() + b.asked.Load(); asked != 4 {
+		t.Errorf("the nodes were asked %d times, want 4", asked)
+	}
+}

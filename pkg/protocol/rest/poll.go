@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// defaultTimeout is how long a poll waits that does not say, maxTimeout how long one
+	// defaultTimeout is how long a poll waits that does not say, MaxTimeout how long one
 	// that says more.
 	defaultTimeout = 60 * time.Second
-	maxTimeout     = 120 * time.Second
+	MaxTimeout     = 120 * time.Second
 	// maxNotifications is how many a poll gets at most, whatever it asks for.
 	maxNotifications = 100
 	// askTimeout bounds each question to Redis.
@@ -160,7 +160,7 @@ func seconds(q url.Values) (time.Duration, error) {
 	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(n) || n < 0 {
 		return 0, bad("timeout is a number of seconds, 0 or more")
 	}
-	return time.Duration(min(n, maxTimeout.Seconds()) * float64(time.Second)), nil
+	return time.Duration(min(n, MaxTimeout.Seconds()) * float64(time.Second)), nil
 }
 
 // poll answers GET /me: at once when something waits, else when it comes, or at the end of
