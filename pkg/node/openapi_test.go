@@ -37,6 +37,7 @@ func TestContract(t *testing.T) {
 	t.Run("accounts", c.accounts)
 	t.Run("REST", c.rest)
 	t.Run("REST too fast", c.restTooFast)
+	t.Run("OpenID Connect", c.logins)
 	t.Run("files", c.files)
 	t.Run("operators", c.operators)
 	t.Run("Redis is away", c.redisAway)
@@ -47,7 +48,7 @@ func TestContract(t *testing.T) {
 	for id, op := range c.ops {
 		for _, status := range op.statuses() {
 			what := id + " " + status
-			cannot := slices.Contains(unprovoked, what) || op.isREST() && status == "500"
+			cannot := slices.Contains(unprovoked, what) || (op.isREST() || op.isLogin()) && status == "500"
 			if c.seen[what] == cannot {
 				t.Errorf("%s: seen %v, though it can not be provoked: %v", what, c.seen[what], cannot)
 			}
@@ -205,7 +206,7 @@ func (c *contract) noDatabase(t *testing.T) {
 		c.want(t, 503, n, op, "", body(`{}`))
 	}
 	for id, op := range c.ops {
-		if op.isREST() {
+		if op.isREST() || op.isLogin() {
 			c.want(t, 503, n, id, "")
 		}
 	}
