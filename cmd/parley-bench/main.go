@@ -43,7 +43,7 @@ type command struct {
 }
 
 // commands are the subcommands in the order of the help.
-var commands = []command{directCommand, fanoutCommand, roomsCommand, idleCommand, connectCommand}
+var commands = []command{directCommand, fanoutCommand, roomsCommand, pollCommand, idleCommand, connectCommand}
 
 func run(ctx context.Context, args []string, out console) int {
 	if len(args) == 0 {

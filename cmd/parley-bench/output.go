@@ -87,7 +87,7 @@ func outputSettings(s *settings, command string) *output {
 	s.group("The report")
 	s.boolean(&o.json, "json", "one JSON object on standard output instead of the table")
 	s.text(&o.outFile, "out", "append the JSON object as a line to this `file` as well")
-	if command == "direct" || command == "fanout" || command == "rooms" {
+	if command == "direct" || command == "fanout" || command == "rooms" || command == "poll" {
 		s.text(&o.ledgerFile, "ledger", "write all findings to this `file`, a JSON object a line after one with the totals")
 	}
 	s.text(&o.label, "label", "a `name` for the run in the JSON object")

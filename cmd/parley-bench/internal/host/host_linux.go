@@ -147,3 +147,12 @@ func Sleep(d time.Duration) {
 		d = time.Duration(left.Nano())
 	}
 }
+
+// Files is how many files this process may open.
+func Files() (uint64, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("limit of open files: %w", err)
+	}
+	return limit.Cur, nil
+}

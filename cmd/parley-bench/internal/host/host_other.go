@@ -19,6 +19,9 @@ func OwnCPU() time.Duration { return 0 }
 // RaiseFiles leaves the limit as the Go runtime has set it: at its hard end.
 func RaiseFiles(uint64) error { return nil }
 
+// Files is known on Linux only.
+func Files() (uint64, error) { return 0, ErrUnsupported }
+
 func portRange() (first, last int, err error) { return 0, 0, ErrUnsupported }
 
 // Sleep sleeps on the runtime's clock.

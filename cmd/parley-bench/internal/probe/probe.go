@@ -139,6 +139,15 @@ func metrics(ctx context.Context, url string) (page, error) {
 	return found, err
 }
 
+// Value reads one metric without labels of a /metrics page.
+func Value(ctx context.Context, url, name string) (float64, error) {
+	p, err := metrics(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	return p.value(name)
+}
+
 // goroutines reads the first line of the goroutine profile, which ends in
 // their number.
 func goroutines(ctx context.Context, base string) (n int64, err error) {
