@@ -16,47 +16,6 @@ import (
 	"parley/pkg/relaytest"
 )
 
-// calls are one of each kind.
-func calls(s *Store) map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
-		"Create": func(ctx context.Context) error {
-			_, err := s.Users().Create(ctx, relay.User{Username: "x", Email: "x@example.com"}, "")
-			if errors.Is(err, relay.ErrEmailTaken) {
-				return nil // by an attempt that was said to have failed
-			}
-			return err
-		},
-		"ByEmail": func(ctx context.Context) error {
-			_, _, err := s.Users().ByEmail(ctx, "kept@example.com")
-			return err
-		},
-		"ByID": func(ctx context.Context) error { _, err := s.Users().ByID(ctx, 1); return err },
-		"Taken": func(ctx context.Context) error {
-			username, email, err := s.Users().Taken(ctx, "kept", "kept@example.com")
-			if err == nil && !(username && email) {
-				return errors.New("the account is lost")
-			}
-			return err
-		},
-		"Store": func(ctx context.Context) error {
-			return s.Archive().Store(ctx, []relay.Message{{ID: relay.ID{Millis: 2}, Topic: "chat/kept"}})
-		},
-		"Before": func(ctx context.Context) error {
-			_, _, err := s.Archive().Before(ctx, "chat/kept", relay.ID{}, 1)
-			return err
-		},
-		"Newest": func(ctx context.Context) error { _, err := s.Archive().Newest(ctx, "chat/kept", 1); return err },
-		"Has": func(ctx context.Context) error {
-			has, err := s.Archive().Has(ctx, "chat/kept", relay.ID{Millis: 1})
-			if err == nil && !has {
-				return errors.New("the message is lost")
-			}
-			return err
-		},
-		"Ping": s.Ping,
-	}
-}
-
 // expectAway has every kind of call be made several times at once, which must fail as
 // not available, in time.
 func expectAway(t *testing.T, s *Store) {

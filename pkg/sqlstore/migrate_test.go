@@ -13,7 +13,8 @@ import (
 	"parley/pkg/relaytest"
 )
 
-// use makes an account and a message, and finds them.
+// use makes one of each kind and finds it: an account, with a friend, an identity, a
+// group and a post, and a message.
 func use(t *testing.T, s *Store, name string) {
 	t.Helper()
 	u, err := s.Users().Create(t.Context(), relay.User{Username: name, Email: name + "@example.com"}, "")
@@ -29,6 +30,26 @@ func use(t *testing.T, s *Store, name string) {
 	}
 	if has, err := s.Archive().Has(t.Context(), m.Topic, m.ID); err != nil || !has {
 		t.Errorf("%s: Has: %v, %v", name, has, err)
+	}
+	friend := relay.User{Username: name + "'s friend", Email: name + "'s friend"}
+	if friend, err = s.Identities().CreateWithIdentity(t.Context(), friend, "issuer", name); err != nil {
+		t.Errorf("%s: CreateWithIdentity: %v", name, err)
+	}
+	if got, err := s.Identities().ByIdentity(t.Context(), "issuer", name); err != nil || got != friend {
+		t.Errorf("%s: ByIdentity: %+v, %v", name, got, err)
+	}
+	if err := s.Friends().Befriend(t.Context(), u.ID, friend.ID); err != nil {
+		t.Errorf("%s: Befriend: %v", name, err)
+	}
+	g := relay.Group{Name: name, Creator: u.ID, Members: []int64{friend.ID}}
+	if _, notices, err := s.Groups().CreateGroup(t.Context(), g, "first", []byte(name), []byte(name)); err != nil || len(notices) != 2 {
+		t.Errorf("%s: CreateGroup: %+v, %v", name, notices, err)
+	}
+	if _, _, err := s.Posts().WriteTo(t.Context(), u.ID, friend.ID, "hello", []byte(name)); err != nil {
+		t.Errorf("%s: WriteTo: %v", name, err)
+	}
+	if posts, _, err := s.Posts().Page(t.Context(), friend.ID, u.ID, 0, 1); err != nil || len(posts) != 1 || posts[0].Text != "hello" {
+		t.Errorf("%s: Page: %+v, %v", name, posts, err)
 	}
 }
 
