@@ -40,11 +40,14 @@ var inboxScript = newScript(inboxSource)
 // one that the inbox does not know. For as long as messages are kept after Redis has lost
 // something, readers that the inbox does not know are told that messages may be missing:
 // it may be that Redis has lost the reader together with them. After a failover, those that
-// are told in the first four seconds are told once more after them.
+// are told in the first four seconds are told once more after them. Nodes that were all
+// started after a loss do not know of it: only readers that Redis has kept are told.
 //
 // What has no answer from Redis is asked again, within the time of a call. Nothing is lost
 // by that, nor does a call wait for itself: Collect bears a number, by which its own offer is
-// recognised. All methods may be called from any goroutine, before Bus.Run and during it.
+// recognised. A name or a number out of its bounds is an error that is no
+// relay.ErrUnavailable. All methods may be called from any goroutine, before Bus.Run and
+// during it.
 type Inbox struct {
 	keep   time.Duration
 	stores []*inboxStore // one a link of the bus
@@ -66,7 +69,7 @@ func (b *Bus) Inbox(keep time.Duration) *Inbox {
 	i := &Inbox{keep: max(keep, time.Second)}
 	for _, l := range b.links {
 		i.stores = append(i.stores, &inboxStore{store: store{link: l, client: l.ask.WithTimeout(publishTimeout),
-			waits: make(chan struct{}, valueWaits), detours: make(chan struct{}, valueDetours)}})
+			detours: make(chan struct{}, valueDetours)}})
 	}
 	return i
 }

@@ -163,6 +163,26 @@ func TestInboxWithoutRedis(t *testing.T) {
 	}
 }
 
+// A bus that has ended says so at once.
+func TestInboxAfterTheEnd(t *testing.T) {
+	relaytest.NoLeaks(t)
+	r := relaytest.StartRedis(t)
+	b := openWith(t, redisbus.Options{URL: r.URL()})
+	i := b.Inbox(time.Hour)
+	collect := func() error {
+		_, err := i.Collect(t.Context(), relay.UserTopic(1), relay.Reading{Reader: "r"}, 1)
+		return err
+	}
+	if err := collect(); err != nil {
+		t.Errorf("before Run: %v", err)
+	}
+	_, end := relaytest.Run(t, b)
+	end()
+	if err := collect(); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("after Run: error = %v, want %v", err, relay.ErrUnavailable)
+	}
+}
+
 // A key of another kind is an error, at once; a value that is not as it should be, a head
 // that is none: as if they were not there.
 func TestInboxOfAnotherKind(t *testing.T) {

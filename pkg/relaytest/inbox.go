@@ -60,6 +60,7 @@ func Inbox(t *testing.T, b InboxBackend) {
 			{"TrimmedAloneFirst", testInboxTrimmedAlone},
 			{"Expired", testInboxExpired},
 			{"ManyReaders", testInboxReaders},
+			{"Race", testInboxRace},
 			{"BadArguments", testInboxBad},
 			{"Hops", testInboxHops},
 			{"HopsByAfter", testInboxHopsByAfter},

@@ -184,3 +184,33 @@ func testInboxHopsByAfter(t *testing.T, m *mailbox) {
 	}
 	h.check(wait())
 }
+
+// Of many that come for one reader at once, one gets the messages.
+func testInboxRace(t *testing.T, m *mailbox) {
+	nodes := []*InboxNode{m.a, m.Open(t), m.Open(t)}
+	for i := range 20 {
+		m.send(fmt.Sprint(i))
+		var got, waits atomic.Int32
+		var end atomic.Pointer[relay.Position]
+		var wg sync.WaitGroup
+		for k := range 12 {
+			wg.Go(func() {
+				c, err := nodes[k%len(nodes)].Collect(t.Context(), m.topic, relay.Reading{Reader: "r"}, 10)
+				switch {
+				case err != nil:
+					t.Errorf("Collect: %v", err)
+				case c.Unsettled:
+					waits.Add(1)
+				case c.Complete && len(c.Messages) == 1:
+					got.Add(1)
+					end.Store(&c.End)
+				}
+			})
+		}
+		wg.Wait()
+		if got.Load() != 1 || waits.Load() != 11 {
+			t.Fatalf("%d got the message and %d were to wait, want 1 and 11", got.Load(), waits.Load())
+		}
+		m.settle(nodes[i%len(nodes)], "r", *end.Load(), true)
+	}
+}
