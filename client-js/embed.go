@@ -20,8 +20,8 @@ var (
 )
 
 // Files has the files of the app and of the SDK beside each other at its root:
-// index.html, app.js, style.css, favicon.svg, parley.js, chat.js, relayroom.js and the
-// modules that they import. There are no directories in it. It is safe for concurrent use.
+// index.html, app.js, style.css, favicon.svg, parley.js, chat.js, relayroom.js,
+// pull.js and the modules that they import. There are no directories in it. It is safe for concurrent use.
 var Files fs.FS = merge(sdk, must(fs.Sub(app, "app")))
 
 // must is for what cannot fail once the program has been built.

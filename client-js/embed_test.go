@@ -12,7 +12,7 @@ import (
 )
 
 func TestFilesIsAFileSystem(t *testing.T) {
-	if err := fstest.TestFS(Files, "index.html", "app.js", "style.css", "favicon.svg", "parley.js", "chat.js", "relayroom.js"); err != nil {
+	if err := fstest.TestFS(Files, "index.html", "app.js", "style.css", "favicon.svg", "parley.js", "chat.js", "relayroom.js", "pull.js"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -18,7 +18,7 @@ import { systemClock } from './connection.js';
 import { ParleyError } from './link.js';
 import { PullApi } from './pullapi.js';
 import { PullError } from './pullerror.js';
-import { isPlace, notificationOf } from './pullnews.js';
+import { checkedPlace, notificationOf } from './pullnews.js';
 import { compareIds } from './room.js';
 
 export { ParleyError, PullApi, PullError, compareIds };
@@ -162,8 +162,7 @@ export class PullClient extends PullApi {
     this.#pollTimeout = Math.min(120, Math.max(1, options.pollTimeout ?? 55));
     this.#backoffBase = options.backoffBase ?? 1_000;
     this.#backoffCap = options.backoffCap ?? 30_000;
-    this.#place = options.place ?? null;
-    if (this.#place !== null && !isPlace(this.#place)) throw new TypeError('this is no place');
+    this.#place = checkedPlace(options.place ?? null);
   }
 
   /** @returns {PullState} */
@@ -200,12 +199,15 @@ export class PullClient extends PullApi {
    * Starts polling, until `stop()` or the end of the session. While waiting it cuts the
    * wait short, though never below what the relay asked for. Polling already, it does
    * nothing.
+   * @param {{place?: string | null}} [options]  `place`: where to go on from, as the option of the client; without it, from where it is.
+   * @throws {TypeError} when the place is none.
    */
-  start() {
+  start({ place = null } = {}) {
     if (this.#run) {
       this.#hasten(this.#run);
       return;
     }
+    if (place !== null) this.#place = checkedPlace(place);
     const run = this.#run = new Run();
     this.#page?.addEventListener?.('online', this.#online);
     this.#page?.document?.addEventListener('visibilitychange', this.#looked);

@@ -5,11 +5,12 @@ import { badAnswer } from './pullerror.js';
 const ID = /^\d{1,20}-\d{1,20}$/;
 
 /**
- * Whether a text can be the id of a notification.
- * @param {string} text
+ * @param {string | null} place
+ * @throws {TypeError} when it cannot be the id of a notification.
  */
-export function isPlace(text) {
-  return ID.test(text);
+export function checkedPlace(place) {
+  if (place !== null && !ID.test(place)) throw new TypeError('this is no place');
+  return place;
 }
 
 /** A notification by its event; one of a type that only later relays have is "other". @typedef {{type: "private" | "group" | "groupcreated" | "gap" | "other", detail: any}} Notification */
@@ -20,7 +21,7 @@ export function isPlace(text) {
  */
 export function notificationOf(value) {
   const { notification, id, from, group } = value ?? {};
-  if (typeof id !== 'string' || !isPlace(id)) throw badAnswer('a notification without an id');
+  if (typeof id !== 'string' || !ID.test(id)) throw badAnswer('a notification without an id');
   const time = Number(id.split('-')[0]);
   if (notification === 'new_private_message' && typeof from === 'string') return { type: 'private', detail: { from, id, time } };
   if (notification === 'new_group_message' && typeof group === 'string') return { type: 'group', detail: { group, id, time } };

@@ -190,3 +190,26 @@ func TestRoomClient(t *testing.T) {
 	balancer := nginxtest.Start(t, a.addr, b.addr+" backup")
 	runScript(t, "relayroom.e2e.mjs", balancer, b.addr, map[string]func(){"READY-FOR-DRAIN": func() { a.drain(t) }})
 }
+
+// People and groups of the sample app in Chromium, on three processes, one Redis and one
+// MariaDB. The first page comes through nginx: its node is killed while it polls, and the
+// next one drains; it is told everything, once.
+func TestPeople(t *testing.T) {
+	redis, database, program := relaytest.StartRedis(t), relaytest.StartMariaDB(t), buildNode(t)
+	args := []string{"--database-url=" + database.NewURL(t), "--rate=0", "--drain-delay=300ms", "--drain-window=500ms"}
+	var nodes []*relayNode
+	for _, name := range []string{"node-a", "node-b", "node-c"} {
+		nodes = append(nodes, startProcess(t, program, name, redis.URL(), args...))
+	}
+	for _, n := range nodes {
+		n.ready(t)
+	}
+	// Node a first, then b, then c: the second nginx stands for a balancer that knows when
+	// a node is gone.
+	behind := nginxtest.Start(t, nodes[1].addr, nodes[2].addr+" backup")
+	balancer := nginxtest.Start(t, nodes[0].addr, behind+" backup")
+	runScript(t, "people.e2e.mjs", balancer, nodes[2].addr, map[string]func(){
+		"READY-FOR-KILL":  nodes[0].kill,
+		"READY-FOR-DRAIN": func() { nodes[1].drain(t) },
+	})
+}

@@ -3,7 +3,7 @@
 import { page } from './elements.js';
 
 /** Unread messages, by side. */
-const unread = { direct: 0, rooms: 0 };
+const unread = { direct: 0, rooms: 0, people: 0 };
 
 /**
  * Says something to those who do not see it.
@@ -15,14 +15,14 @@ export function announce(text) {
 
 /**
  * Shows how many messages of a side are unread.
- * @param {"direct" | "rooms"} side
+ * @param {"direct" | "rooms" | "people"} side
  * @param {number} count
  */
 export function showUnread(side, count) {
   unread[side] = count;
-  const badge = { direct: page.directUnread, rooms: page.roomsUnread }[side];
+  const badge = { direct: page.directUnread, rooms: page.roomsUnread, people: page.peopleUnread }[side];
   fillBadge(badge, count);
-  const sum = unread.direct + unread.rooms;
+  const sum = unread.direct + unread.rooms + unread.people;
   document.title = sum ? `(${sum}) Parley` : 'Parley';
 }
 

@@ -1,21 +1,20 @@
 /** Rooms: one ChatClient, and the rooms of whoever is signed in. It connects when this side is first looked at. */
 
-import { ChatClient } from '/chat.js';
 import { announce, showUnread } from './announcer.js';
 import { page } from './elements.js';
+import { chat as client, isLeaving, onSignIn, signIn, signsOut } from './entrance.js';
 import { colour } from './roomlines.js';
 import { RoomView } from './roomview.js';
-import { SignIn } from './signin.js';
 import { Typing } from './typing.js';
 
-const client = new ChatClient();
-const signIn = new SignIn(client);
+/** @import {ChatRoom} from '/chat.js' */
+
 const typing = new Typing();
 
-/** By room, in the relay's order. @type {Map<string, RoomView>} */
+/** By room, in the relay's order. @type {Map<string, RoomView<ChatRoom>>} */
 let views = new Map();
 
-/** The one on the right. @type {RoomView | null} */
+/** The one on the right. @type {RoomView<ChatRoom> | null} */
 let shown = null;
 
 /** Whether the page shows this side. */
@@ -26,9 +25,6 @@ let wanted = '';
 
 /** Whether somebody was signed in, as far as this page knows. */
 let wasSignedIn = false;
-
-/** Whether it is this page that signs out. */
-let leaving = false;
 
 /** When the next connection is tried, in ms since the epoch; 0 while that is not known. */
 let retryAt = 0;
@@ -60,6 +56,8 @@ export function hideRooms() {
 function keepDraft() {
   if (shown) shown.draft = page.roomText.value;
 }
+
+onSignIn(() => { if (onStage || wasSignedIn) client.connect(); });
 
 /** Shows the room that is wanted. */
 function show() {
@@ -237,23 +235,13 @@ document.addEventListener('visibilitychange', markRead);
 
 // The connection.
 
-page.logout.addEventListener('click', async () => {
-  page.logout.disabled = true;
-  leaving = true;
-  try {
-    await client.logOut();
-  } catch {
-    page.logoutError.textContent = 'That did not work: the relay does not answer. Try again.';
-  }
-  leaving = false;
-  page.logout.disabled = false;
-});
+signsOut(page.logout, page.logoutError);
 
 client.addEventListener('close', ({ detail: { signedOut, reason } }) => {
   lostBecause = reason;
-  if (signedOut || leaving) {
+  if (signedOut || isLeaving()) {
     clear();
-    signIn.show(leaving || !wasSignedIn ? '' : 'You were signed out, here or elsewhere.');
+    signIn.show(isLeaving() || !wasSignedIn ? '' : 'You were signed out, here or elsewhere.');
     if (wasSignedIn) announce('Signed out');
     wasSignedIn = false;
   }

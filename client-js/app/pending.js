@@ -3,7 +3,7 @@
 import { announce } from './announcer.js';
 import { clone, find } from './elements.js';
 
-/** @import {ChatError} from '/chat.js' */
+/** @import {ParleyError} from '/chat.js' */
 
 /** Why a message was not sent, in words for whoever wrote it. @type {Record<string, string>} */
 const reasons = {
@@ -15,10 +15,17 @@ const reasons = {
   QUEUE_FULL: 'Not sent: too many messages are waiting',
   CLOSED: 'Not sent: you were signed out',
   UNKNOWN_ROOM: 'Not sent: this room is gone',
+  TOO_LARGE: 'Not sent: the message is too long',
+  TOO_MANY_REQUESTS: 'Not sent: too many messages at once',
+  NOT_FOUND: 'Not sent: there is nobody to read it any more',
+  FORBIDDEN: 'Not sent: you are no member any more',
+  UNAUTHORIZED: 'Not sent: you were signed out',
+  NETWORK: 'The relay did not answer: it may not have arrived',
+  INTERNAL: 'The relay could not confirm it: it may not have arrived',
 };
 
 /** After these a message may have been stored nevertheless, and then it comes. */
-const UNCERTAIN = ['UNAVAILABLE', 'UNKNOWN'];
+const UNCERTAIN = ['UNAVAILABLE', 'UNKNOWN', 'NETWORK', 'INTERNAL'];
 
 /** One message. */
 class Underway {
@@ -54,7 +61,7 @@ export class Pending {
 
   /**
    * @param {HTMLElement} list  Where they are shown.
-   * @param {(content: string) => Promise<unknown>} send  Fulfilled when the message has come back; rejected with a ChatError.
+   * @param {(content: string) => Promise<unknown>} send  Fulfilled when the message has come back; rejected with a ParleyError.
    * @param {() => void} changed  Called when the list has changed its height.
    */
   constructor(list, send, changed) {
@@ -99,7 +106,7 @@ export class Pending {
       await this.#send(message.content);
       this.#drop(message);
     } catch (error) {
-      const { code = '', message: words = '' } = /** @type {Partial<ChatError>} */ (error);
+      const { code = '', message: words = '' } = /** @type {Partial<ParleyError>} */ (error);
       if (code === '') throw error;
       message.uncertain = UNCERTAIN.includes(code);
       message.show('failed', reasons[code] ?? `Not sent: ${words}`);

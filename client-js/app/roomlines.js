@@ -27,7 +27,7 @@ const GAP = 'Messages may be missing here.';
 
 /**
  * The lines of a room, from top to bottom.
- * @param {ChatRoom} room
+ * @param {Pick<ChatRoom, "messages" | "gaps">} room
  * @param {number} me
  * @returns {Line[]}
  */

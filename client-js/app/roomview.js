@@ -5,7 +5,18 @@ import { clone, find } from './elements.js';
 import { Pending } from './pending.js';
 import { linesOf, showTime } from './roomlines.js';
 
-/** @import {ChatClient, ChatRoom} from '/chat.js' */
+/** @import {ChatRoom, ChatUser} from '/chat.js' */
+
+/** What is shown of a room, or of what looks like one. @typedef {Pick<ChatRoom, "id" | "name" | "messages" | "hasMoreMessages" | "gaps"> & {beginning?: string}} Shown */
+
+/**
+ * As much of a ChatClient as a view takes.
+ * @typedef {object} Talker
+ * @property {Pick<ChatUser, "id"> | null} me
+ * @property {string} state
+ * @property {(roomId: string, content: string) => Promise<unknown>} send
+ * @property {(roomId: string) => Promise<unknown>} loadOlder
+ */
 
 /** How far from the end, in pixels, a log still counts as read to the end. */
 const NEAR_END = 80;
@@ -13,6 +24,9 @@ const NEAR_END = 80;
 /** How far from the top older messages are asked for. */
 const NEAR_TOP = 400;
 
+/**
+ * @template {Shown} [R=Shown]
+ */
 export class RoomView {
   /** Messages that came while nobody looked. */
   unread = 0;
@@ -23,7 +37,7 @@ export class RoomView {
   pending;
 
   #client;
-  /** Changes as messages come. @type {ChatRoom} */ #room;
+  /** Changes as messages come. @type {R} */ #room;
   #older = find(this.log, '.older');
   #lines = find(this.log, '.lines');
   /** Of the lines that are shown, by key. @type {Map<string, HTMLElement>} */ #elements = new Map();
@@ -37,8 +51,8 @@ export class RoomView {
   #onRead;
 
   /**
-   * @param {ChatClient} client
-   * @param {ChatRoom} room
+   * @param {Talker} client
+   * @param {R} room
    * @param {() => void} onRead  Called when the log is scrolled to its end, or from it.
    */
   constructor(client, room, onRead) {
@@ -68,7 +82,7 @@ export class RoomView {
     return this.#following;
   }
 
-  /** The room may be another object now, or have changed in any way. @param {ChatRoom} room */
+  /** The room may be another object now, or have changed in any way. @param {R} room */
   update(room) {
     this.#room = room;
     this.#failure = '';
@@ -191,12 +205,12 @@ export class RoomView {
   }
 
   #showOlder() {
-    const { hasMoreMessages, name } = this.#room;
+    const { hasMoreMessages, name, beginning = `This is where ${name} begins.` } = this.#room;
     const button = find(this.#older, 'button');
     const hint = find(this.#older, '.hint');
     const focused = document.activeElement === button;
     button.hidden = !hasMoreMessages || this.#loading;
-    hint.textContent = this.#loading ? 'Loading older messages' : hasMoreMessages ? this.#failure : `This is where ${name} begins.`;
+    hint.textContent = this.#loading ? 'Loading older messages' : hasMoreMessages ? this.#failure : beginning;
     if (focused && button.hidden) this.log.focus();
   }
 

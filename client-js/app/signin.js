@@ -147,16 +147,13 @@ export class SignIn {
   #login;
   #signup;
 
-  /** @param {ChatClient} client  It connects once somebody has signed in. */
-  constructor(client) {
-    this.#login = new AccountForm(page.login, false, async (fields) => {
-      await client.logIn(fields);
-      client.connect();
-    });
-    this.#signup = new AccountForm(page.signup, true, async (fields) => {
-      await client.signUp(fields);
-      client.connect();
-    });
+  /**
+   * @param {ChatClient} client
+   * @param {() => void} done  Called once somebody has signed in.
+   */
+  constructor(client, done) {
+    this.#login = new AccountForm(page.login, false, (fields) => client.logIn(fields).then(done));
+    this.#signup = new AccountForm(page.signup, true, (fields) => client.signUp(fields).then(done));
     page.toSignup.addEventListener('click', () => this.#change(this.#login, this.#signup));
     page.toLogin.addEventListener('click', () => this.#change(this.#signup, this.#login));
   }

@@ -249,7 +249,7 @@ async function shareLink(a) {
 async function byKeyboard(b) {
   const user = await enter(url);
   const { page } = user;
-  for (const expected of ['#to-direct', '#to-rooms', '#to-board', '#copy-link', '#copy-address', '#peer']) {
+  for (const expected of ['#to-direct', '#to-rooms', '#to-people', '#to-board', '#copy-link', '#copy-address', '#peer']) {
     await page.keyboard.press('Tab');
     assert.equal(await user.focus(), expected);
     const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);

@@ -8,9 +8,14 @@ export const PASSWORD = 'correct horse battery';
 export class RoomUser extends User {
   /** Opens the app at its rooms. */
   static async open(browser, url, options = {}) {
-    const user = await super.open(browser, `${url}/#rooms`, options);
+    const user = await this.openAt(browser, `${url}/#rooms`, options);
     await user.page.waitForSelector('#login');
     return user;
+  }
+
+  /** Opens the app at some side of it. */
+  static openAt(browser, url, options) {
+    return User.open.call(this, browser, url, options);
   }
 
   async connected() {

@@ -20,6 +20,8 @@ export class Chat {
   rooms = new Map(ROOMS.map(([id, name]) => [id, { id, name, messages: [] }]));
   /** Sockets that were greeted: {sid, user, presence}. */
   clients = new Map();
+  /** Told of sessions that have ended. @type {(sid: string) => void} */
+  onEnd = () => {};
   /** When set, history waits for it. @type {Promise<void> | null} */
   slowly = null;
   #lastId = 0;
@@ -68,6 +70,7 @@ export class Chat {
   #logout(request, response) {
     const ended = sidOf(request);
     this.sessions.delete(ended);
+    this.onEnd(ended);
     response.writeHead(204, { 'Set-Cookie': 'sid=; Max-Age=0; Path=/' }).end();
     for (const [socket, { sid }] of this.clients) if (sid === ended) socket.close(1008, 'signed out');
   }

@@ -1,5 +1,5 @@
 /**
- * A small fleet of relay nodes in one process: Texto v1, chat and relay rooms as far as the
+ * A small fleet of relay nodes in one process: Texto v1, chat, relay rooms, and people by pull, as far as the
  * SDK and the sample app see them, sessions that are resumed included, with nodes
  * that can be killed, started again on their port, and made to refuse.
  */
@@ -10,6 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { Chat } from './chatfleet.js';
+import { Pulls } from './pullfleet.js';
 import { RelayRooms } from './relayfleet.js';
 
 /** What the page may do: nothing but what it was served with. */
@@ -60,6 +61,7 @@ export class Fleet {
   acknowledged = [];
   chat = new Chat();
   rooms = new RelayRooms();
+  pulls = new Pulls(this.chat);
 
   /** Resumes a session from a place on. */
   token({ address, epoch }, place) {
@@ -108,6 +110,8 @@ class Node {
   /** When set, new connections are refused with this: {status, retryAfter}. */
   refusal = null;
   killed = false;
+  /** Whether its clients are asked to go elsewhere. */
+  draining = false;
   #sockets = new WebSocketServer({ noServer: true });
 
   constructor(fleet, name) {
@@ -141,6 +145,12 @@ class Node {
     await closed;
   }
 
+  /** Has its polls answered, now and later, as a node that is about to stop. */
+  drain() {
+    this.draining = true;
+    this.fleet.pulls.drain(this);
+  }
+
   /** Closes every connection with a code, and stays. */
   hangUp(code, reason = '') {
     for (const socket of this.#sockets.clients) socket.close(code, reason);
@@ -153,7 +163,8 @@ class Node {
       response.writeHead(status, retryAfter === undefined ? {} : { 'Retry-After': retryAfter }).end();
       return;
     }
-    if (this.fleet.chat.serve(request, response, pathname) || this.fleet.rooms.serve(request, response, pathname)) return;
+    if (this.fleet.chat.serve(request, response, pathname) || this.fleet.rooms.serve(request, response, pathname)
+      || this.fleet.pulls.serve(request, response, this)) return;
     const file = FILES.get(pathname);
     if (!file) {
       response.writeHead(404).end();
