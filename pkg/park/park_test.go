@@ -350,3 +350,53 @@ func TestMany(t *testing.T) {
 	waker.Wait()
 	relaytest.Eventually(t, "nothing is parked", func() bool { return f.Len() == 0 })
 }
+
+// What the peer's system has is taken; what was written to one that has gone is not.
+func TestTaken(t *testing.T) {
+	f := newTakenFixture(t)
+	c := f.dial()
+	c.ask("/taken")
+	<-f.spots
+	c.answered(http.StatusOK, "answer")
+	if !<-f.taken {
+		t.Error("an answer that was read is not taken")
+	}
+	c.ask("/taken")
+	s := <-f.spots
+	c.Close()
+	relaytest.Eventually(t, "the peer has gone", func() bool {
+		gone := false
+		if err := s.raw.Control(func(fd uintptr) { cause, _ := look(fd); gone = cause == Gone }); err != nil {
+			t.Error(err)
+		}
+		return gone
+	})
+	f.write <- struct{}{}
+	if <-f.taken {
+		t.Error("an answer to one who has gone is taken")
+	}
+}
+
+// takenFixture answers requests to /taken when it may, the first at once, and tells
+// whether the answer was taken.
+type takenFixture struct {
+	*fixture
+	write chan struct{}
+	taken chan bool
+}
+
+func newTakenFixture(t *testing.T) *takenFixture {
+	f := &takenFixture{newFixture(t, patience), make(chan struct{}, 1), make(chan bool, 1)}
+	f.write <- struct{}{}
+	f.server.Handler.(*http.ServeMux).HandleFunc("/taken", func(w http.ResponseWriter, r *http.Request) {
+		if err := f.Park(w, r, func(s *Spot) {
+			f.spots <- s
+			<-f.write
+			err := s.Answer(http.StatusOK, []byte("answer"))
+			f.taken <- err == nil && s.Taken(patience/20)
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"parley/pkg/conn"
 	"parley/pkg/park"
 	"parley/pkg/relay"
+	"parley/pkg/web"
 )
 
 const (
@@ -45,6 +47,7 @@ type poll struct {
 	listed  bool      // the client has said how many
 	after   *relay.ID // nil: the inbox knows
 	until   time.Time
+	expires time.Time // the session
 
 	// Owned by the goroutine that answers it.
 	place relay.Position // the client has what is up to here
@@ -129,12 +132,14 @@ func (p *poll) unpark() {
 
 // pollOf reads what a client wants.
 func (c *call) pollOf(now time.Time) (*poll, error) {
-	p := &poll{user: c.id, session: c.session.Key, most: 1}
+	p := &poll{user: c.id, session: c.session.Key, expires: c.session.Expires, most: 1}
 	wait, err := seconds(c.query)
 	if err != nil {
 		return nil, err
 	}
-	p.until = now.Add(wait)
+	if p.until = now.Add(wait); p.expires.Before(p.until) {
+		p.until = p.expires
+	}
 	if p.listed = c.query.Has("max"); p.listed {
 		if p.most, err = strconv.Atoi(c.query.Get("max")); err != nil && !errors.Is(err, strconv.ErrRange) || p.most < 1 {
 			return nil, bad("max is a whole number from 1")
@@ -208,8 +213,14 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(all) > 0 || !p.until.After(time.Now()) {
-		return nil, s.answerNow(ctx, w, center.topic, p, all)
+	serve := func(spot *park.Spot) { s.answerParked(center.topic, p, spot, all) }
+	switch {
+	case p.settles(all): // whether it was taken is seen on a connection of our own only
+	case len(all) > 0 || !p.until.After(time.Now()):
+		s.answerNow(w, center.topic, p, all)
+		return nil, nil
+	default:
+		serve = func(spot *park.Spot) { s.wait(center.topic, p, spot) }
 	}
 	// Its end may have been told before this poll was there to hear of it.
 	switch standing, err := s.deps.Accounts.Standing(ctx, p.session); {
@@ -223,13 +234,17 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	err = s.deps.Lot.Park(w, c.Request, func(spot *park.Spot) {
 		defer end()
 		defer p.unpark()
-		s.wait(center.topic, p, spot)
+		defer s.recoveredParked(p, spot)
+		serve(spot)
 	})
 	switch {
 	case err == nil:
 		parked = true
 		return nil, nil
 	case errors.Is(err, park.ErrDraining):
+		if len(all) > 0 {
+			s.settle(center.topic, p, false)
+		}
 		return nil, s.sendAway(w)
 	}
 	return nil, err
@@ -237,17 +252,15 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 
 // drainBody reads what a poll's body has, lest it be taken for the next request.
 func drainBody(w http.ResponseWriter, r *http.Request) error {
-	b := make([]byte, 512)
-	body := http.MaxBytesReader(w, r.Body, maxDrained)
-	for {
-		if _, err := body.Read(b); err != nil {
-			var long *http.MaxBytesError
-			if errors.As(err, &long) {
-				return errTooLong
-			}
-			return nil // its end, or that of the connection
-		}
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxDrained))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return errTooLong
+	case err != nil: // where the next request begins is not known: the connection ends
+		return fmt.Errorf("%w: %w", web.ErrCutOff, err)
 	}
+	return nil
 }
 
 // sendAway has a client come again, to another node.
@@ -328,29 +341,27 @@ func (p *poll) settles(all []notification) bool {
 	return len(all) > 0 && (p.after == nil || all[0].Kind == gapNotification)
 }
 
-// answerNow answers a poll that was not parked.
-func (s *Server) answerNow(ctx context.Context, w http.ResponseWriter, t relay.Topic, p *poll, all []notification) error {
+// answerNow answers a poll whose client has a place of its own, or that has nothing to say.
+func (s *Server) answerNow(w http.ResponseWriter, t relay.Topic, p *poll, all []notification) {
 	writeRaw(w, answerOf(all, p.listed))
-	err := http.NewResponseController(w).Flush()
-	s.ended(t, p, all, err)
-	return nil
+	s.ended(t, p, all, http.NewResponseController(w).Flush() == nil)
 }
 
 // ended counts an answer and notes how it went.
-func (s *Server) ended(t relay.Topic, p *poll, all []notification, err error) {
+func (s *Server) ended(t relay.Topic, p *poll, all []notification, written bool) {
 	result := pollEmpty
 	switch {
-	case err != nil:
+	case !written:
 		result = pollBroken
 	case len(all) > 0:
 		result = pollNotified
 	}
 	s.metrics.polls.WithLabelValues(result).Inc()
-	if err == nil && len(all) > 0 && all[0].Kind == gapNotification {
+	if written && len(all) > 0 && all[0].Kind == gapNotification {
 		s.metrics.gaps.Inc()
 	}
 	if p.settles(all) {
-		s.settle(t, p, err == nil)
+		s.settle(t, p, written)
 	}
 }
 
@@ -364,14 +375,16 @@ func (s *Server) settle(t relay.Topic, p *poll, written bool) {
 	}
 }
 
-// wait answers a parked poll.
+// recoveredParked answers a poll whose handling has panicked, perhaps too late.
+func (s *Server) recoveredParked(p *poll, spot *park.Spot) {
+	if v := recover(); v != nil {
+		s.log.Error("request failed", "protocol", Protocol, "route", "/me", "user", p.user, "error", fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		_ = spot.Answer(errInternal.status, encode(failure{errInternal}))
+	}
+}
+
+// wait answers a parked poll when there is something, or its time is over.
 func (s *Server) wait(t relay.Topic, p *poll, spot *park.Spot) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.log.Error("request failed", "protocol", Protocol, "route", "/me", "user", p.user, "error", fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
-			_ = spot.Answer(errInternal.status, encode(failure{errInternal})) // perhaps too late
-		}
-	}()
 	p.park(spot)
 	for {
 		switch spot.Wait(p.until) {
@@ -379,15 +392,18 @@ func (s *Server) wait(t relay.Topic, p *poll, spot *park.Spot) {
 			s.metrics.polls.WithLabelValues(pollGone).Inc()
 			return
 		case park.Late, park.Input:
-			s.answerParked(t, p, spot, nil)
+			if time.Now().Before(p.expires) {
+				s.answerParked(t, p, spot, nil)
+			} else {
+				s.endSession(spot)
+			}
 			return
 		case park.Woken:
 		}
 		n := p.look()
 		switch {
 		case n.revoked:
-			s.metrics.polls.WithLabelValues(pollEnded).Inc()
-			_ = spot.Answer(errSessionEnded.status, encode(failure{errSessionEnded}), errSessionEnded.fields()...) // else it is gone
+			s.endSession(spot)
 			return
 		case n.anew:
 			all, err := s.askAnew(t, p)
@@ -447,7 +463,18 @@ func (s *Server) live(t relay.Topic, p *poll, messages []relay.Message) (all []n
 	return all, nil
 }
 
+// endSession answers a parked poll whose session has ended.
+func (s *Server) endSession(spot *park.Spot) {
+	s.metrics.polls.WithLabelValues(pollEnded).Inc()
+	_ = spot.Answer(errSessionEnded.status, encode(failure{errSessionEnded}), errSessionEnded.fields()...) // else it is gone
+}
+
+// takenPatience is how long an answer may be on its way to a client that leaves its place
+// to the inbox, before it counts as lost; below what another node waits for it.
+const takenPatience = unsettledPatience * 9 / 10
+
 // answerParked answers a parked poll.
 func (s *Server) answerParked(t relay.Topic, p *poll, spot *park.Spot, all []notification) {
-	s.ended(t, p, all, spot.Answer(http.StatusOK, answerOf(all, p.listed)))
+	written := spot.Answer(http.StatusOK, answerOf(all, p.listed)) == nil
+	s.ended(t, p, all, written && (!p.settles(all) || spot.Taken(takenPatience)))
 }
