@@ -41,7 +41,7 @@ var All = []*Drill{
 	redisFailover, redisDemote, redisStop, redisRestart, redisFlush, pubsubKill, bufferKill,
 	clusterFailover, clusterReshard,
 	herd, slowReaders, halfOpen,
-	chatKill, hostKill,
+	chatKill, hostKill, pollKill,
 }
 
 // Find returns the drill of a name, nil when there is none.

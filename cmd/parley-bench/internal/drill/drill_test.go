@@ -35,7 +35,7 @@ func TestEveryDrillSaysWhatItDoesAndWhenItPasses(t *testing.T) {
 			t.Errorf("%s takes longer when it is quick", d.Name)
 		}
 	}
-	if len(All) != 17 || Find("none") != nil {
+	if len(All) != 18 || Find("none") != nil {
 		t.Errorf("%d drills", len(All))
 	}
 }

@@ -48,6 +48,9 @@ type Crowd struct {
 	running   sync.WaitGroup
 
 	Delivered atomic.Int64 // messages that were pulled or found
+	// Late are messages that came out of their sender's order, which had given up waiting
+	// for their acknowledgement before it wrote others.
+	Late atomic.Int64
 	// Written counts what takes a request for a message, Pulled from the sending of a
 	// message until it was pulled.
 	Written, Pulled hist.Histogram
@@ -95,11 +98,15 @@ type stream struct {
 	pulled   map[string]bool
 	found    map[string]bool // in the pages, by message id
 	notified []time.Time
-	torn     bool // owned by the receiver: an answer to a pull was lost
+	highest  uint64 // the latest message that came
+	torn     bool   // owned by the receiver: an answer to a pull was lost
 }
 
 // sentMessage is when a message's sending began, and when it was acknowledged; zero: not.
-type sentMessage struct{ from, acked time.Time }
+type sentMessage struct {
+	from, acked time.Time
+	givenUp     bool // its sender waits for the acknowledgement no longer
+}
 
 // streamShift: a message says which stream it is of in the upper bits of its sequence
 // number.
@@ -159,6 +166,9 @@ func (c *Crowd) Write(ctx context.Context, from, to int) bool {
 		c.Written.Record(now.Sub(begin))
 		return true
 	}
+	st.mu.Lock()
+	st.sent[seq-1].givenUp = true
+	st.mu.Unlock()
 	if f, ok := errors.AsType[*Failure](err); ok && f.Status == http.StatusTooManyRequests {
 		st.Refuse(seq, f.Code)
 	}

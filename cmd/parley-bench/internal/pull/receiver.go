@@ -168,6 +168,18 @@ func (r *receiver) take(s *stream, all []Message, by map[string]bool) {
 	}
 }
 
+// late tells whether a message comes behind a later one, after its sender had given it up:
+// a node that stood still has taken it then.
+func (s *stream) late(seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq < 1 || seq > uint64(len(s.sent)) {
+		return false
+	}
+	s.highest = max(s.highest, seq)
+	return seq < s.highest && s.sent[seq-1].givenUp
+}
+
 // deliver enters a message into the ledger.
 func (r *receiver) deliver(s *stream, m Message, now time.Time) {
 	c := r.crowd
@@ -181,6 +193,10 @@ func (r *receiver) deliver(s *stream, m Message, now time.Time) {
 		return
 	}
 	seq := id.Seq & (1<<streamShift - 1)
+	if s.late(seq) {
+		c.Late.Add(1)
+		return
+	}
 	result := s.Deliver(seq)
 	if !result.Known {
 		c.Ledger.Foreign(r.name(), "message %.40q was never sent: %.60q", m.ID, strings.ToValidUTF8(m.Text, "?"))
