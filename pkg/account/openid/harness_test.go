@@ -32,9 +32,14 @@ type identities struct {
 	// before is called before an account is made, and refuse is what is answered then.
 	before func()
 	refuse error
+	// looked is called when an account is looked for.
+	looked func()
 }
 
 func (d *identities) ByIdentity(ctx context.Context, issuer, subject string) (relay.User, error) {
+	if d.looked != nil {
+		d.looked()
+	}
 	d.mu.Lock()
 	id, ok := d.ids[issuer+" "+subject]
 	d.mu.Unlock()

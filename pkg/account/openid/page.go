@@ -72,8 +72,8 @@ func (h *Handler) tell(w http.ResponseWriter, r *http.Request, p *problem, redir
 // prefersJSON tells whether a client would rather have JSON than a page (RFC 9110,
 // section 12.5.1). Whoever does not care gets a page.
 func prefersJSON(accept []string) bool {
-	html, json := -1.0, -1.0 // what is nowhere named
-	anything := 0.0
+	const unnamed = -1
+	html, json, anything := float64(unnamed), float64(unnamed), 0.0
 	for _, part := range strings.Split(strings.Join(accept, ","), ",") {
 		kind, parameters, err := mime.ParseMediaType(part)
 		if err != nil {
@@ -92,8 +92,8 @@ func prefersJSON(accept []string) bool {
 			anything = max(anything, q)
 		}
 	}
-	if html < 0 && json > 0 {
-		html = min(anything, 0.5*json) // named before what is not
+	if html == unnamed {
+		return json > 0 && json >= anything // a page is at most one of the things that are taken too
 	}
-	return json > 0 && json > html
+	return json > html
 }
