@@ -1,9 +1,29 @@
-// Package sqlstore keeps accounts and the archive in a MySQL or MariaDB, which the
+// Package sqlstore keeps accounts, what they have of each other (friends, groups,
+// posts, and the notices of these), and the archive in a MySQL or MariaDB, which the
 // nodes of a fleet share, or in a SQLite file, for the nodes of one machine.
 //
-// The two behave alike. Names, emails and topics are bytes to the database, so that
-// no collation decides what is equal: usernames and topics differ when one byte
-// does, a space at the end too; emails are compared by their lower-case form.
+// The two behave alike. Names, emails, topics and texts are bytes to the database, so
+// that no collation decides what is equal: usernames, groups and topics differ when one
+// byte does, a space at the end too; emails are compared, and usernames searched, by
+// their lower-case form.
+//
+// # Order
+//
+// The posts of a conversation are numbered without gaps, in the order in which they
+// come to be seen: whoever writes keeps the conversation's row locked from the moment
+// at which he reads the last number until his post is committed. So a place in a
+// conversation is a number, and what is behind it will be seen by whoever goes on from
+// there. Whoever changes a group locks its row too, then what is counted of its users, in
+// ascending order; nobody takes these locks in another order. Transactions read what is
+// committed (READ COMMITTED), for which a MySQL that writes a binary log must not be set
+// to binlog_format = STATEMENT.
+//
+// # Search
+//
+// A username is stored once more for each of its characters, from there to the end, and
+// sorted: so what has a text in it is a few ranges of an index, and found page by page.
+// Accounts that a node of a former version makes are given these parts within minutes,
+// by any node of this one.
 //
 // # Time
 //
