@@ -20,7 +20,7 @@ const (
 func openidSettings() []Setting {
 	return []Setting{
 		{Name: "oidc-issuer", Argument: "URL",
-			Help: "users may sign in with the accounts that they have at this OpenID Connect issuer, such as https://accounts.google.com; it is known by what it says below /.well-known/openid-configuration, and redirects browsers to /auth/callback. Empty: with a password alone; the same on all nodes, as are the next ones",
+			Help: "users may sign in with the accounts that they have at this OpenID Connect issuer, such as https://accounts.google.com; it is known by what it says below /.well-known/openid-configuration, and redirects browsers to /auth/callback. Behind a balancer set --trusted-proxies too. Empty: with a password alone; the same on all nodes, as are the next ones",
 			set: func(c *Config, v string) error {
 				if v != "" {
 					if err := openid.CheckIssuer(v); err != nil {

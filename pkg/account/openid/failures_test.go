@@ -115,6 +115,13 @@ func TestWrongAnswers(t *testing.T) {
 			i.claims = func(c map[string]any) { delete(c, "email") }
 			i.userinfo = map[string]any{"sub": "subject-1"}
 		}, 403, "address is missing", "no_email"},
+		"userinfo that quotes the token": {func(i *issuer) {
+			i.claims = func(c map[string]any) { delete(c, "email") }
+			i.userinfo = map[string]any{}
+			i.other = map[string]func(http.ResponseWriter, *http.Request){"/userinfo": func(w http.ResponseWriter, r *http.Request) {
+				http.Error(w, "what is this? "+r.Header.Get("Authorization"), http.StatusUnauthorized)
+			}}
+		}, 503, away, "unavailable"},
 		"no userinfo": {func(i *issuer) {
 			i.claims = func(c map[string]any) { delete(c, "email") }
 			i.userinfo = map[string]any{}

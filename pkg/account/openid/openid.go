@@ -24,8 +24,9 @@ const (
 const (
 	// attemptLife is how long somebody may take at the issuer.
 	attemptLife = 10 * time.Minute
-	// maxAttempts is how many sign-ins may be under way from one client address or IPv6
-	// /64 network, on all nodes together; counted within attemptLife of the first one.
+	// maxAttempts is how many sign-ins may be begun from one client address or IPv6 /64
+	// network, on all nodes together, within attemptLife of the first one. Those that have
+	// ended well do not count.
 	maxAttempts = 60
 	// maxTabs is how many sign-ins one browser may have under way.
 	maxTabs = 10

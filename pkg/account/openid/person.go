@@ -3,9 +3,11 @@ package openid
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -94,7 +96,7 @@ func (i *issuer) more(ctx context.Context, p *provider, token *oauth2.Token, who
 	}
 	info, err := p.UserInfo(i.context(ctx), oauth2.StaticTokenSource(token))
 	if err != nil {
-		return who, fmt.Errorf("%w: its userinfo endpoint: %w", errIssuerAway, err)
+		return who, fmt.Errorf("%w: its userinfo endpoint: %w", errIssuerAway, withoutBody(err))
 	}
 	var c claims
 	if err := info.Claims(&c); err != nil {
@@ -105,6 +107,17 @@ func (i *issuer) more(ctx context.Context, p *provider, token *oauth2.Token, who
 	}
 	who.learn(c)
 	return who, nil
+}
+
+// withoutBody is go-oidc's error without the answer that it quotes, which may have the
+// token.
+func withoutBody(err error) error {
+	var unreachable *url.Error
+	if errors.As(err, &unreachable) {
+		return err
+	}
+	text, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "oidc: "), ":")
+	return errors.New(text)
 }
 
 // learn takes what claims tell and was not known. Whether the issuer has verified the
