@@ -106,6 +106,7 @@ type stream struct {
 type sentMessage struct {
 	from, acked time.Time
 	givenUp     bool // its sender waits for the acknowledgement no longer
+	came        bool // to its receiver
 }
 
 // streamShift: a message says which stream it is of in the upper bits of its sequence

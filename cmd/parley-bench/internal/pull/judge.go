@@ -48,13 +48,15 @@ func (s *stream) notices(gaps []time.Time, n *Notices) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n.Came += uint64(len(s.notified))
-	used, missed, acked := 0, 0, 0
+	used, missed, unsure := 0, 0, 0
 	for i := len(s.sent) - 1; i >= 0; i-- {
 		m := s.sent[i]
 		if m.acked.IsZero() {
+			if m.came {
+				unsure++ // it was taken, though nobody has said so
+			}
 			continue
 		}
-		acked++
 		// They came in the order of time.
 		first, _ := slices.BinarySearchFunc(s.notified, m.from, time.Time.Compare)
 		switch {
@@ -67,10 +69,7 @@ func (s *stream) notices(gaps []time.Time, n *Notices) {
 		}
 	}
 	n.Missed += uint64(missed)
-	if more := len(s.notified) - used; more > 0 {
-		// Those of messages whose answer was lost have a message of their own too.
-		n.Surplus += uint64(max(more-(len(s.sent)-acked), 0))
-	}
+	n.Surplus += uint64(max(len(s.notified)-used-unsure, 0))
 }
 
 // Settled tells whether all that was acknowledged has been pulled, and all receivers were

@@ -177,7 +177,9 @@ func (s *stream) late(seq uint64) bool {
 		return false
 	}
 	s.highest = max(s.highest, seq)
-	return seq < s.highest && s.sent[seq-1].givenUp
+	late := seq < s.highest && s.sent[seq-1].givenUp
+	s.sent[seq-1].came = s.sent[seq-1].came || late
+	return late
 }
 
 // deliver enters a message into the ledger.
@@ -208,6 +210,7 @@ func (r *receiver) deliver(s *stream, m Message, now time.Time) {
 	c.Delivered.Add(1)
 	r.backlog.Add(-1)
 	s.mu.Lock()
+	s.sent[seq-1].came = true
 	from := s.sent[seq-1].from
 	s.mu.Unlock()
 	c.Pulled.Record(now.Sub(from))
