@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"parley/pkg/relay"
@@ -81,7 +80,7 @@ func (s *Server) writeTo(w http.ResponseWriter, c *call) (*answer, error) {
 		return nil, err
 	}
 	s.metrics.messages.WithLabelValues("private").Inc()
-	s.tell(notice)
+	s.tellFor(c, notice)
 	return sent(post), nil
 }
 
@@ -192,7 +191,7 @@ func (s *Server) writeToGroup(w http.ResponseWriter, c *call) (*answer, error) {
 		return nil, err
 	}
 	s.metrics.messages.WithLabelValues("group").Inc()
-	s.tell(notice)
+	s.tellFor(c, notice)
 	return sent(post), nil
 }
 
@@ -212,6 +211,3 @@ func (s *Server) groupPage(_ http.ResponseWriter, c *call) (*answer, error) {
 	}
 	return cached(pageJSON{messages(posts), more}), nil
 }
-
-// idText is an id as topics and logs have it.
-func idText(id int64) string { return strconv.FormatInt(id, 10) }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,13 +78,14 @@ func TestUnavailable(t *testing.T) {
 // deafPublisher passes nothing on until it may.
 type deafPublisher struct {
 	Publisher
+	to   relay.Topic // "": of all users
 	mu   sync.Mutex
 	deaf bool
 }
 
 func (p *deafPublisher) Enqueue(m relay.Message, r relay.Retention, a relay.Acker, t relay.Token) {
 	p.mu.Lock()
-	deaf := p.deaf && strings.HasPrefix(string(m.Topic), relay.UserTopics)
+	deaf := p.deaf && strings.HasPrefix(string(m.Topic), cmp.Or(string(p.to), relay.UserTopics))
 	p.mu.Unlock()
 	if deaf {
 		a.Published(t, relay.ID{}, relay.ErrUnavailable)
@@ -130,6 +132,7 @@ func TestNoticesAreSweptUp(t *testing.T) {
 	if pending() != 1 || !poll.open() {
 		t.Fatalf("%d notices wait, the poll waits: %v", pending(), poll.open())
 	}
+	f.nodes[0].stop() // it cannot try again
 	f.nodes[1].deps.Meter = freeMeter{}
 	f.nodes[1].sweepOnce()
 	if all := poll.get().list(t); len(all) != 1 || *all[0].From != "alice" {
@@ -140,9 +143,33 @@ func TestNoticesAreSweptUp(t *testing.T) {
 	f.nodes[1].ask(bobby.token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "{}")
 
 	// What is passed on at once is dropped soon.
-	deaf.set(false)
-	f.write(f.nodes[0], "alice", "bobby", "hello")
+	f.write(f.nodes[1], "alice", "bobby", "hello")
 	relaytest.Eventually(t, "nothing waits", func() bool { return pending() == 0 })
+}
+
+// A node tries again by itself, those only whom it could not reach.
+func TestNoticesAreTriedAgain(t *testing.T) {
+	deaf := &deafPublisher{deaf: true, to: relay.UserTopic(2)}
+	f := newFleet(t, options{deps: func(_ int, d *Deps) {
+		d.Meter = neverMeter{}
+		deaf.Publisher = d.Publisher
+		d.Publisher = deaf
+	}})
+	n, alice := f.nodes[0], f.users["alice"]
+	bobby, carol := n.ask(f.users["bobby"].token, "GET", "/me", ""), n.ask(f.users["carol"].token, "GET", "/me", "")
+	n.parked(2)
+	n.ask(alice.token, "PUT", "/Groups/tea", `{"members":[2,3]}`).expect(http.StatusCreated, "")
+	carol.expect(http.StatusOK, "")
+	if !bobby.open() {
+		t.Error("who cannot be reached is told")
+	}
+	deaf.set(false)
+	bobby.expect(http.StatusOK, "")
+	relaytest.Eventually(t, "nothing waits", func() bool {
+		all, err := f.store.Outbox().Pending(t.Context(), 0, 100)
+		return err == nil && len(all) == 0
+	})
+	n.ask(f.users["carol"].token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "{}")
 }
 
 // neverMeter has no room, freeMeter always.
@@ -227,9 +254,15 @@ func TestPacer(t *testing.T) {
 	if wait := p.take("a", 10, now.Add(20*time.Millisecond)); wait != 0 {
 		t.Errorf("later it waits for %v", wait)
 	}
-	p.tidy(now.Add(time.Second))
-	if len(p.due) != 1 {
-		t.Errorf("%d are remembered, want 1", len(p.due))
+	p.charge("b", 2000, now) // more than is left
+	if wait := p.take("b", 1, now); wait != 22*time.Millisecond {
+		t.Errorf("after that it waits for %v", wait)
+	}
+	p.charge("b", -1, now)
+	p.take("c", 10, now)
+	p.tidy(now.Add(3 * time.Second))
+	if len(p.due) != 2 {
+		t.Errorf("%d are remembered, want a and b", len(p.due))
 	}
 	p.tidy(now.Add(time.Minute))
 	if len(p.due) != 0 {

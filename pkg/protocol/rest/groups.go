@@ -113,7 +113,7 @@ func (s *Server) newGroup(c *call, name string, members []int64, first *string) 
 	if text != "" {
 		s.metrics.messages.WithLabelValues("group").Inc()
 	}
-	s.tell(notices...)
+	s.tellFor(c, notices...)
 	return made(groupOf(g), "/Groups/"+url.PathEscape(g.Name)), nil
 }
 
@@ -146,7 +146,7 @@ func (s *Server) addMember(w http.ResponseWriter, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.tell(notice)
+	s.tellFor(c, notice)
 	return ok(groupOf(g)), nil
 }
 

@@ -2,7 +2,7 @@ package rest
 
 import (
 	"context"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"parley/pkg/relay"
@@ -20,6 +20,9 @@ const (
 	sweepEvery  = 5 * time.Second
 	sweepAge    = 10 * time.Second
 	sweepAtOnce = 500
+	// retryFor is for how long a node tries again by itself, less than sweepAge: a try
+	// takes two seconds at most, and there is one each tidyEvery.
+	retryFor = 6 * time.Second
 	// sweepKey is the key of the count by which nodes agree on who sweeps.
 	sweepKey = "rest/sweep"
 	// sweepPatience bounds what a sweep waits for the database, and for Redis.
@@ -29,47 +32,113 @@ const (
 // passing is a notice on its way to those whom it is for.
 type passing struct {
 	s      *Server
-	id     int64
-	open   atomic.Int64 // receivers whose topic does not have it yet
-	failed atomic.Bool
+	notice relay.Notice
+	since  time.Time
+
+	mu     sync.Mutex
+	open   int     // receivers of whom it is not known whether their topic has it
+	failed []int64 // of whose topic it is not known
 }
 
-var _ relay.Acker = (*passing)(nil)
+// receiver is one of those whom a notice is for.
+type receiver struct {
+	*passing
+	user int64
+}
 
-// Published implements relay.Acker. When all have it the database needs it no longer; else
-// somebody will sweep it up.
-func (p *passing) Published(_ relay.Token, _ relay.ID, err error) {
+var _ relay.Acker = receiver{}
+
+// Published implements relay.Acker. When all have the notice the database needs it no
+// longer.
+func (r receiver) Published(_ relay.Token, _ relay.ID, err error) {
+	result := resultSent
 	if err != nil {
-		p.failed.Store(true)
-		p.s.metrics.notices.WithLabelValues(resultFailed).Inc()
-	} else {
-		p.s.metrics.notices.WithLabelValues(resultSent).Inc()
+		result = resultFailed
 	}
-	if p.open.Add(-1) > 0 || p.failed.Load() {
+	r.s.metrics.notices.WithLabelValues(result).Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.failed = append(r.failed, r.user)
+	}
+	if r.open--; r.open == 0 {
+		r.passed()
+	}
+}
+
+// passed is when all has been tried. It is called with mu held, or by the only one who
+// knows it.
+func (p *passing) passed() {
+	if len(p.failed) > 0 {
+		p.s.again(p)
 		return
 	}
 	select {
-	case p.s.sent <- p.id:
-	default:
+	case p.s.sent <- p.notice.ID:
+	default: // it is passed on once more, and dropped then
 	}
 }
 
-// tell passes notices on. It does not wait; what fails is tried again by whichever node
-// sweeps next.
+// publish passes a notice to the topics of users.
+func (p *passing) publish(users []int64) {
+	p.mu.Lock()
+	p.open, p.failed = len(users), nil
+	p.mu.Unlock()
+	if len(users) == 0 { // all have left meanwhile
+		p.passed()
+		return
+	}
+	for _, user := range users {
+		p.s.deps.Publisher.Enqueue(relay.Message{Topic: relay.UserTopic(user), Time: p.since, Body: p.notice.Body}, NoticeRetention, receiver{p, user}, relay.Token{})
+	}
+}
+
+// tell passes notices on. It does not wait. Those whose topic cannot be reached are tried
+// again, by this node for a while, and then by whichever sweeps.
 func (s *Server) tell(notices ...relay.Notice) {
 	now := time.Now()
 	for _, n := range notices {
-		if n.ID == 0 {
-			continue
+		if n.ID != 0 {
+			p := &passing{s: s, notice: n, since: now}
+			p.publish(n.To)
 		}
-		p := &passing{s: s, id: n.ID}
-		p.open.Store(int64(max(1, len(n.To))))
-		if len(n.To) == 0 { // all have left meanwhile
-			p.Published(relay.Token{}, relay.ID{}, nil)
-		}
-		for _, user := range n.To {
-			s.deps.Publisher.Enqueue(relay.Message{Topic: relay.UserTopic(user), Time: now, Body: n.Body}, NoticeRetention, p, relay.Token{})
-		}
+	}
+}
+
+// tellFor is tell for what a user has done, who is charged for those who are told.
+func (s *Server) tellFor(c *call, notices ...relay.Notice) {
+	told := 0
+	for _, n := range notices {
+		told += len(n.To)
+	}
+	s.pace.charge(paceOfUser(c.id), told/toldAtCost, time.Now())
+	s.tell(notices...)
+}
+
+// again has a notice tried again for those whom it did not reach, unless others may be
+// about to do so.
+func (s *Server) again(p *passing) {
+	if time.Since(p.since) > retryFor {
+		return
+	}
+	s.retryMu.Lock()
+	defer s.retryMu.Unlock()
+	if len(s.retries) < sentQueue {
+		s.retries = append(s.retries, p)
+	}
+}
+
+// retry tries again what has gathered.
+func (s *Server) retry() {
+	s.retryMu.Lock()
+	all := s.retries
+	s.retries = nil
+	s.retryMu.Unlock()
+	for _, p := range all {
+		p.mu.Lock()
+		failed := p.failed
+		p.mu.Unlock()
+		p.publish(failed)
 	}
 }
 

@@ -12,6 +12,8 @@ const (
 	costMessage = 10 // signing up too
 	costSearch  = 5
 	costOther   = 1
+	// toldAtCost is how many users are told of something for a cost of 1.
+	toldAtCost = 10
 	// paceFactor is how many times the rate of messages requests of cost 1 may come.
 	paceFactor = 10
 	// burstSeconds is how many seconds' worth may come at once.
@@ -57,6 +59,21 @@ func (p *pacer) take(who string, cost int, now time.Time) (wait time.Duration) {
 	}
 	p.due[who] = due
 	return 0
+}
+
+// charge counts what a request that was let through has cost besides: those after it wait
+// the longer.
+func (p *pacer) charge(who string, cost int, now time.Time) {
+	if p.unit == 0 || cost <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := p.due[who]
+	if due.Before(now) {
+		due = now
+	}
+	p.due[who] = due.Add(time.Duration(cost) * p.unit)
 }
 
 // tidy forgets those who have all their room again.

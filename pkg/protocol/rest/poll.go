@@ -215,7 +215,7 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	}
 	serve := func(spot *park.Spot) { s.answerParked(center.topic, p, spot, all) }
 	switch {
-	case p.settles(all): // whether it was taken is seen on a connection of our own only
+	case p.after == nil && len(all) > 0: // whether it was taken is seen on a connection of our own only
 	case len(all) > 0 || !p.until.After(time.Now()):
 		s.answerNow(w, center.topic, p, all)
 		return nil, nil
@@ -290,10 +290,15 @@ func (s *Server) collect(ctx context.Context, t relay.Topic, p *poll) ([]notific
 		}
 		if !c.Unsettled {
 			all := s.collected(p, c)
-			if p.after == nil && p.place != c.End { // less is written than was offered
-				s.settle(t, &poll{user: p.user, session: p.session, place: c.End}, false)
+			if p.after != nil || p.place == c.End {
+				return all, nil
 			}
-			return all, nil
+			// Less is to be written than was offered.
+			err := s.deps.Inbox.Settle(ctx, t, p.session, c.End, false)
+			if err == nil {
+				err = s.deps.Inbox.Offer(ctx, t, p.session, p.place)
+			}
+			return all, err
 		}
 		if time.Since(began) >= unsettledPatience {
 			reading.Insist = true
@@ -476,5 +481,8 @@ const takenPatience = unsettledPatience * 9 / 10
 // answerParked answers a parked poll.
 func (s *Server) answerParked(t relay.Topic, p *poll, spot *park.Spot, all []notification) {
 	written := spot.Answer(http.StatusOK, answerOf(all, p.listed)) == nil
-	s.ended(t, p, all, written && (!p.settles(all) || spot.Taken(takenPatience)))
+	if p.after == nil && len(all) > 0 {
+		written = written && spot.Taken(takenPatience)
+	}
+	s.ended(t, p, all, written)
 }

@@ -97,6 +97,9 @@ type Server struct {
 	stop    context.CancelFunc
 	own     sync.WaitGroup
 
+	retryMu sync.Mutex
+	retries []*passing // that failed
+
 	mu      sync.Mutex
 	centers map[int64]*center // by user
 	closed  bool
@@ -141,7 +144,7 @@ func (s *Server) Close() {
 const tidyEvery = time.Second
 
 // tidy forgets users for whom nobody has polled for a while, and those who are far from
-// their limits.
+// their limits, and tries again to pass on notices that failed.
 func (s *Server) tidy() {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
@@ -152,6 +155,7 @@ func (s *Server) tidy() {
 		case now := <-tick.C:
 			s.pace.tidy(now)
 			s.tidyCenters(now)
+			s.retry()
 		}
 	}
 }
