@@ -92,14 +92,21 @@ export class Talk {
   async fetch(looked) {
     clearTimeout(this.#again);
     if (this.#closed || this.gone) return;
+    let wait = null;
     try {
       if (looked) await this.#pull();
+    } catch (error) {
+      // The pages have all that a pull has; only the place of this user stays where it is for now.
+      wait = /** @type {PullError} */ (error).retryAfter ?? AGAIN;
+    }
+    try {
       await this.#thread.refresh();
       this.problem = '';
       this.#inStep ||= looked && !this.#unpulled;
     } catch (error) {
-      this.#failed(/** @type {PullError} */ (error));
+      wait = this.#failed(/** @type {PullError} */ (error));
     }
+    if (wait !== null && !this.#closed) this.#again = setTimeout(() => void this.fetch(looked), wait);
     await this.#show();
     this.#loaded ||= this.problem === '';
   }
@@ -150,16 +157,17 @@ export class Talk {
     await this.#show();
   }
 
-  /** @param {PullError} error */
+  /**
+   * @param {PullError} error
+   * @returns {number | null} when to try again, in ms; null: not at all.
+   */
   #failed({ code, message = '', retryAfter = null }) {
     if (code === undefined) throw new TypeError(message);
     this.gone = code === 'NOT_FOUND' || code === 'FORBIDDEN';
-    if (this.gone) {
-      this.problem = this.partner.kind === 'group' ? 'This group is gone, or you are no member any more.' : 'There is no such person any more.';
-    } else if (code !== 'UNAUTHORIZED') {
-      this.problem = 'What is new here did not come. Trying again.';
-      if (!this.#closed) this.#again = setTimeout(() => void this.fetch(this.#unpulled), retryAfter ?? AGAIN);
-    }
+    if (this.gone) this.problem = this.partner.kind === 'group' ? 'This group is gone, or you are no member any more.' : 'There is no such person any more.';
+    if (this.gone || code === 'UNAUTHORIZED') return null;
+    this.problem = 'What is new here did not come. Trying again.';
+    return retryAfter ?? AGAIN;
   }
 
   async #show() {

@@ -21,8 +21,8 @@ for (const script of named.length ? named : ['app.e2e.mjs', 'rooms.e2e.mjs', 'pe
     console.log(line);
     if (line !== 'READY-FOR-KILL' && line !== 'READY-FOR-DRAIN') return;
     if (line === 'READY-FOR-DRAIN') nodes[0].drain();
-    test.stdin.write('KILLED\n');
     await nodes[0].kill();
+    test.stdin.write('KILLED\n');
     nodes[0] = await fleet.start('gamma', nodes[0].port);
   });
 

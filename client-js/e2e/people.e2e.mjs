@@ -7,9 +7,9 @@
  * The fleet has accounts and nobody in them, no issuer for OpenID Connect, and sets no
  * limit to how much one client writes. When this prints READY-FOR-KILL, the node that
  * --url leads to is to be killed; when it prints READY-FOR-DRAIN, the one that --url leads
- * to by then is to be asked to stop. Each time the caller writes KILLED to this program's
- * standard input when that has begun; --url has to lead to a living node of the same fleet
- * soon after. Exits 0 if all went well.
+ * to by then is to be asked to stop. When it has ended, the caller writes KILLED to this
+ * program's standard input; by then, or soon after, --url has to lead to a living node of
+ * the same fleet. Exits 0 if all went well.
  */
 
 import assert from 'node:assert/strict';
