@@ -36,10 +36,6 @@ local function compare(a, b)
 	return c ~= 0 and c or number(seqA, seqB)
 end
 
-local function lesser(a, b)
-	return compare(a, b) < 0 and a or b
-end
-
 -- What stands for a place, nil for anything else.
 local function place(s)
 	if s == '' then
@@ -281,12 +277,9 @@ local at = #entries == 0 and time or whole and time - math.floor(keep * 3 / 4) o
 if at - reader.at > keep / 4 or (changed and at > reader.at) then
 	reader.at, changed = at, true
 end
--- Where the reader has come to, if there is such a place: it may be made up.
-if known or after ~= '' then
-	local reached = last ~= none and lesser(start, last) or (complete and start or none)
-	if compare(reached, topic.watermark) > 0 then
-		topic.watermark, changed = reached, true
-	end
+-- Where the reader has come to; a place after everything takes nothing from others.
+if (known or after ~= '') and compare(start, topic.watermark) > 0 and compare(start, last) <= 0 then
+	topic.watermark, changed = start, true
 end
 if not complete and #entries == 0 and compare(topic.watermark, last) > 0 then
 	topic.watermark, changed = last, true

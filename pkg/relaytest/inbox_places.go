@@ -67,6 +67,7 @@ func testInboxAfterMadeUp(t *testing.T, m *mailbox) {
 	}
 	read("r", relay.ID{})
 	place := m.send("0")[0]
+	read("q", place)
 	m.takes(m.a, "s", "0")
 	m.expect(m.get(m.a, "s"), true)
 	m.expect(m.get(m.a, "r"), false, "0")
