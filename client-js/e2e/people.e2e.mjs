@@ -100,6 +100,8 @@ async function run() {
   await check('what did not go through can be sent again', () => sendAgain(alice));
   await check('a search has more pages', () => search());
 
+  await check('where there is an issuer, one may sign in there', () => elsewhere());
+
   await check('the page asked nobody else and broke no rule of its own', async () => {
     for (const user of users) {
       // The answers that say no are among what a browser calls errors.
@@ -438,6 +440,33 @@ async function search() {
   assert.equal(await page.isVisible('#found-more'), false);
   const names = await page.locator('#found .who').allTextContents();
   assert.deepEqual([...new Set(names)].sort(), texts('walrus', 1, 45).map((name) => name.replace(/ (\d)$/, ' 0$1')));
+}
+
+/** The relay has an issuer; the words are put in its mouth, as the fleet has none. */
+async function elsewhere() {
+  const user = await enter(url2, PHONE);
+  const { page } = user;
+  await page.route('**/auth/methods', (route) => route.fulfill({
+    contentType: 'application/json', body: JSON.stringify({ methods: ['password', 'openid'], issuer: 'https://accounts.example.com/tenant' }),
+  }));
+  const asked = [];
+  await page.route('**/auth/login*', (route) => {
+    asked.push(new URL(route.request().url()).searchParams.get('redirect'));
+    return route.fulfill({ contentType: 'text/html', body: 'The issuer' });
+  });
+  await page.reload();
+  await page.waitForSelector('#openid', { state: 'visible' });
+  assert.equal((await page.textContent('#openid-link')).replaceAll('\u00a0', ' '), 'Sign in with accounts.example.com');
+  await user.fits();
+  await user.shot(shots, 'people-phone-openid');
+  await page.tap('#openid-link');
+  await page.waitForFunction(() => document.body.textContent === 'The issuer');
+  await page.goBack();
+  await page.waitForSelector('#openid', { state: 'visible' });
+  await page.tap('#to-rooms');
+  await page.tap('#openid-link');
+  await page.waitForFunction(() => document.body.textContent === 'The issuer');
+  assert.deepEqual(asked, ['/#people', '/#rooms']);
 }
 
 /** Waits until something is so. */
