@@ -86,11 +86,12 @@ func testFriendsNobody(t *testing.T, p People) {
 
 // The same friends come and go on several nodes.
 func testFriendsMany(t *testing.T, nodes []People) {
-	const each = 20
+	const each = 10
 	id := nodes[0].users(t, "alice", "bob", "carol")
 	atOnce(2*len(nodes), func(w int) {
 		p := nodes[w%len(nodes)]
 		for i := range each {
+			pause()
 			user, friend := id[i%3], id[(i+1)%3]
 			if err := p.Friends.Befriend(t.Context(), user, friend); err != nil {
 				t.Errorf("Befriend: %v", err)

@@ -355,6 +355,7 @@ func testGroupsRestless(t *testing.T, nodes []People) {
 	atOnce(restless+2, func(w int) {
 		p := nodes[w%len(nodes)]
 		for range rounds {
+			pause()
 			if w >= restless {
 				n := p.write(t, writer, "group", "x")
 				if n.ID == "" {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/pkg/relay"
 )
@@ -75,6 +77,11 @@ func atOnce(n int, do func(i int)) {
 	close(begin)
 	wg.Wait()
 }
+
+// pause lets others get on. A file that several nodes write to has no queue: whoever
+// writes without a pause may keep the others from it for too long, on a machine that is
+// busy with other things.
+func pause() { time.Sleep(rand.N(10 * time.Millisecond)) }
 
 // expect wants an error, or none, and never one that says that the database is away.
 func expect(t *testing.T, what string, err, want error) {

@@ -30,7 +30,7 @@ func testPostsBegin(t *testing.T, nodes []People) {
 // Several write on several nodes, and several read meanwhile: what one has seen is never
 // preceded by something that he has not.
 func testPostsOrder(t *testing.T, nodes []People) {
-	const writers, each = 6, 25
+	const writers, each = 4, 20
 	id := nodes[0].users(t, "alice", "bob", "carol")
 	nodes[0].group(t, "group", id[0], id...)
 	conversations := map[string]struct {
@@ -59,8 +59,10 @@ func testPostsOrder(t *testing.T, nodes []People) {
 		var readers sync.WaitGroup
 		for _, p := range nodes {
 			readers.Go(func() {
+				pace := time.NewTicker(5 * time.Millisecond) // so that writers get on
+				defer pace.Stop()
 				var seen []string
-				for last := false; !last; {
+				for last := false; !last; <-pace.C {
 					last = done.Load() == writers
 					posts, _, err := c.page(p)
 					if err != nil {
@@ -82,6 +84,7 @@ func testPostsOrder(t *testing.T, nodes []People) {
 		atOnce(writers, func(w int) {
 			defer done.Add(1)
 			for i := range each {
+				pause()
 				if _, _, err := c.write(nodes[w%len(nodes)], w, fmt.Sprint(w, " ", i)); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -116,12 +119,15 @@ func testPostsPullOnce(t *testing.T, nodes []People) {
 		p := nodes[w%len(nodes)]
 		if w >= pullers {
 			for i := range total / 2 {
+				pause()
 				p.writeTo(t, id[1], id[0], fmt.Sprint(w, " ", i))
 				p.writeTo(t, id[0], id[1], "mine")
 			}
 			return
 		}
-		for pulled.Load() < total && time.Now().Before(deadline) {
+		pace := time.NewTicker(time.Millisecond) // so that writers get on
+		defer pace.Stop()
+		for ; pulled.Load() < total && time.Now().Before(deadline); <-pace.C {
 			posts, _, err := p.Posts.Pull(t.Context(), id[0], id[1], 3, allBytes)
 			if err != nil {
 				t.Errorf("Pull: %v", err)
