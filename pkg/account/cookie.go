@@ -8,15 +8,24 @@ import (
 // CookieName is the name of the cookie that bears a session's token.
 const CookieName = "sid"
 
-// TokenOf returns the token that a request bears: in the cookie or, from a program, as
-// "Authorization: Bearer <token>" (RFC 6750). It is "" when there is none; whether it
-// opens a session, Accounts.Session tells.
+// TokenOf returns the token that a request bears: as BearerOf has it, or else in the
+// cookie, which a browser adds whether a page wants it or not. It is "" when there is none;
+// whether it opens a session, Accounts.Session tells.
 func TokenOf(r *http.Request) string {
+	if token := BearerOf(r); token != "" {
+		return token
+	}
 	for _, c := range r.CookiesNamed(CookieName) {
 		if isToken(c.Value) { // a neighbour's cookie may have the same name
 			return c.Value
 		}
 	}
+	return ""
+}
+
+// BearerOf returns the token that a request bears as "Authorization: Bearer <token>" (RFC
+// 6750), "" when there is none. Whoever sends that means to.
+func BearerOf(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if token = strings.TrimSpace(token); strings.EqualFold(scheme, "Bearer") && isToken(token) {
 		return token

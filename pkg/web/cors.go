@@ -12,7 +12,11 @@ import (
 const preflightAge = 10 * time.Minute
 
 // preflightHeaders are those that pages of foreign origins may send.
-const preflightHeaders = "Authorization, Content-Type"
+const preflightHeaders = "Authorization, Content-Type, If-None-Match"
+
+// exposedHeaders are those of an answer that such pages may read, besides those that the
+// browser lets them (Cache-Control, Content-Type and the like).
+const exposedHeaders = "ETag, Location, Retry-After"
 
 // Preflight tells whether a request is a browser's question whether a page of another
 // origin may send one to this path. It never bears cookies or a token.
@@ -21,7 +25,8 @@ func Preflight(r *http.Request) bool {
 }
 
 // AnswerPreflight answers a Preflight of an allowed origin with 204: pages of it may send
-// requests with these methods, and with the headers Authorization and Content-Type. The
+// requests with these methods, and with the headers Authorization, Content-Type and
+// If-None-Match. The
 // browser holds them to that. With any other origin nothing is written, and the error is
 // that of Check. Call Expose or ExposeWithCookies before it.
 func (o Origins) AnswerPreflight(w http.ResponseWriter, r *http.Request, methods ...string) error {
@@ -36,14 +41,14 @@ func (o Origins) AnswerPreflight(w http.ResponseWriter, r *http.Request, methods
 	return nil
 }
 
-// Expose lets a page of an allowed foreign origin read an answer and its
-// Retry-After. Browsers do not send cookies with requests whose answers are to be
+// Expose lets a page of an allowed foreign origin read an answer with its ETag, Location
+// and Retry-After. Browsers do not send cookies with requests whose answers are to be
 // read so.
 func (o Origins) Expose(w http.ResponseWriter, r *http.Request) {
 	w.Header().Add("Vary", "Origin")
 	if origin := r.Header.Get("Origin"); origin != "" && o.Check(r) == nil {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
-		w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+		w.Header().Set("Access-Control-Expose-Headers", exposedHeaders)
 	}
 }
 

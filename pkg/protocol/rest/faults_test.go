@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -375,4 +376,110 @@ func FuzzRoute(f *testing.F) {
 			t.Errorf("%s: %v", query, err)
 		}
 	})
+}
+
+// stubbornOutbox drops nothing until it may.
+type stubbornOutbox struct {
+	relay.Outbox
+	refuses atomic.Int32
+}
+
+func (o *stubbornOutbox) Done(c ctx, ids ...int64) error {
+	if o.refuses.Add(-1) >= 0 {
+		return relay.ErrUnavailable
+	}
+	return o.Outbox.Done(c, ids...)
+}
+
+// What could not be dropped from the database is dropped later, and a server that ends
+// leaves nothing that was passed on.
+func TestNoticesAreDropped(t *testing.T) {
+	stubborn := &stubbornOutbox{}
+	stubborn.refuses.Store(3)
+	f := newFleet(t, options{deps: func(_ int, d *Deps) {
+		d.Meter = neverMeter{}
+		stubborn.Outbox = d.Outbox
+		d.Outbox = stubborn
+	}})
+	pending := func() int {
+		all, err := f.store.Outbox().Pending(t.Context(), 0, 100)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(all)
+	}
+	f.write(f.nodes[0], "alice", "bobby", "one")
+	relaytest.Eventually(t, "nothing waits", func() bool { return pending() == 0 })
+	for i := range 20 {
+		f.write(f.nodes[0], "alice", "bobby", fmt.Sprint(i))
+	}
+	f.nodes[0].stop()
+	if n := pending(); n != 0 {
+		t.Errorf("%d notices are left", n)
+	}
+}
+
+// Tokens that open nothing are counted for the address that they come from.
+func TestTokensThatOpenNothing(t *testing.T) {
+	f := newFleet(t, options{config: func(c *Config) { c.Rate = 0.01 }})
+	n := f.nodes[0]
+	for range costMessage {
+		n.ask(strings.Repeat("A", 43), "GET", "/Users/1", "").expect(http.StatusUnauthorized, "")
+	}
+	relaytest.Eventually(t, "the address has to wait", func() bool {
+		return n.ask(strings.Repeat("A", 43), "GET", "/Users/1", "").get().StatusCode == http.StatusTooManyRequests
+	})
+}
+
+// A cookie lets a page of a foreign site in only as far as a browser says where it comes
+// from; a token in the header is the program's own.
+func TestForeignPages(t *testing.T) {
+	f := newFleet(t, options{})
+	n, alice, bobby := f.nodes[0], f.users["alice"], f.users["bobby"]
+	cookie, bearer := "Cookie: sid="+bobby.token, "Authorization: Bearer "+alice.token
+	for _, c := range []struct {
+		header []string
+		path   string
+		status int
+	}{
+		{[]string{cookie}, "/me?timeout=0", http.StatusOK},
+		{[]string{cookie, "Sec-Fetch-Site: same-origin"}, "/me?timeout=0", http.StatusOK},
+		{[]string{cookie, "Sec-Fetch-Site: none"}, "/me?timeout=0", http.StatusOK},
+		{[]string{cookie, "Sec-Fetch-Site: cross-site"}, "/me?timeout=0", http.StatusForbidden},
+		{[]string{cookie, "Sec-Fetch-Site: same-site"}, "/Users/2/conversation?sender=1", http.StatusForbidden},
+		{[]string{cookie, "Sec-Fetch-Site: cross-site", "Authorization: Basic eA=="}, "/me?timeout=0", http.StatusForbidden},
+		{[]string{bearer, "Sec-Fetch-Site: cross-site"}, "/me?timeout=0", http.StatusOK},
+		{[]string{cookie, "Sec-Fetch-Site: cross-site"}, "/Users/2", http.StatusOK}, // its answer is not shown to the page
+	} {
+		n.ask("", "GET", c.path, "", c.header...).expect(c.status, "")
+	}
+	n.ask("", "GET", "/Users/me", "", cookie, bearer).expect(http.StatusOK, `{"id":1,"username":"alice","email":"alice@example.com"}`)
+}
+
+// What this version does not understand is passed over, and does not hold anybody up.
+func TestUnknownNotices(t *testing.T) {
+	f := newFleet(t, options{})
+	n, bobby := f.nodes[0], f.users["bobby"]
+	n.ask(bobby.token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "{}")
+	put := func(body string) {
+		if _, err := n.bus.Publish(t.Context(), relay.Message{Topic: relay.UserTopic(bobby.ID), Body: []byte(body)}, NoticeRetention); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("\x00later")
+	put("{}")
+	began := time.Now()
+	for range 3 {
+		n.ask(bobby.token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "{}")
+	}
+	if took := time.Since(began); took > unsettledPatience {
+		t.Errorf("it took %v", took)
+	}
+	poll := n.ask(bobby.token, "GET", "/me?max=3", "")
+	n.parked(1)
+	put("?")
+	put(`{"notification":"new","more":1}`)
+	if all := poll.get().list(t); len(all) != 1 || all[0].Kind != "new" {
+		t.Errorf("told %v", all)
+	}
 }

@@ -20,6 +20,8 @@ const (
 	sweepEvery  = 5 * time.Second
 	sweepAge    = 10 * time.Second
 	sweepAtOnce = 500
+	// lastWords is how long a server that ends waits for Redis to have what is on its way.
+	lastWords = 2 * time.Second
 	// retryFor is for how long a node tries again by itself, less than sweepAge: a try
 	// takes two seconds at most, and there is one each tidyEvery.
 	retryFor = 6 * time.Second
@@ -56,6 +58,7 @@ func (r receiver) Published(_ relay.Token, _ relay.ID, err error) {
 		result = resultFailed
 	}
 	r.s.metrics.notices.WithLabelValues(result).Inc()
+	defer r.s.passing.Add(-1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -88,6 +91,7 @@ func (p *passing) publish(users []int64) {
 		p.passed()
 		return
 	}
+	p.s.passing.Add(int64(len(users)))
 	for _, user := range users {
 		p.s.deps.Publisher.Enqueue(relay.Message{Topic: relay.UserTopic(user), Time: p.since, Body: p.notice.Body}, NoticeRetention, receiver{p, user}, relay.Token{})
 	}
@@ -146,40 +150,43 @@ func (s *Server) retry() {
 func (s *Server) dropSent() {
 	tick := time.NewTicker(dropEvery)
 	defer tick.Stop()
+	var left []int64
 	for {
 		select {
 		case <-s.ctx.Done():
-			s.drop()
+			if len(s.drop(left)) > 0 {
+				s.log.Warn("notices that were passed on stay in the database, and are passed on once more")
+			}
 			return
 		case <-tick.C:
-			s.drop()
+			left = s.drop(left)
 		}
 	}
 }
 
-// drop drops what has gathered. What cannot be dropped is swept up later.
-func (s *Server) drop() {
+// drop drops what has gathered, and returns what it could not, for the next time.
+func (s *Server) drop(left []int64) []int64 {
 	for {
-		var ids []int64
-		for len(ids) < dropAtOnce {
+		for len(left) < dropAtOnce {
 			select {
 			case id := <-s.sent:
-				ids = append(ids, id)
+				left = append(left, id)
 				continue
 			default:
 			}
 			break
 		}
-		if len(ids) == 0 {
-			return
+		if len(left) == 0 {
+			return nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), sweepPatience)
-		err := s.deps.Outbox.Done(ctx, ids...)
+		err := s.deps.Outbox.Done(ctx, left...)
 		cancel()
 		if err != nil {
-			s.log.Debug("notices stay in the database, and are passed on once more", "notices", len(ids), "error", err)
-			return
+			s.log.Debug("notices that were passed on stay in the database", "notices", len(left), "error", err)
+			return left
 		}
+		left = left[:0]
 	}
 }
 

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -161,8 +161,9 @@ func seconds(q url.Values) (time.Duration, error) {
 	if !q.Has("timeout") {
 		return defaultTimeout, nil
 	}
-	n, err := strconv.ParseFloat(q.Get("timeout"), 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(n) || n < 0 {
+	text := q.Get("timeout")
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || n < 0 || strings.Trim(text, "0123456789.+-eE") != "" {
 		return 0, bad("timeout is a number of seconds, 0 or more")
 	}
 	return time.Duration(min(n, MaxTimeout.Seconds()) * float64(time.Second)), nil
@@ -194,14 +195,17 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), timeout)
 	defer cancel()
-	center, err := s.enter(ctx, p)
-	if err != nil {
-		s.deps.Admission.Leave(client)
-		return nil, err
-	}
-	end := func() {
-		s.leave(center, p)
-		s.deps.Admission.Leave(client)
+	topic, end := relay.UserTopic(p.user), func() { s.deps.Admission.Leave(client) }
+	if p.until.After(time.Now()) {
+		center, err := s.enter(ctx, p)
+		if err != nil {
+			s.deps.Admission.Leave(client)
+			return nil, err
+		}
+		end = func() {
+			s.leave(center, p)
+			s.deps.Admission.Leave(client)
+		}
 	}
 	parked := false
 	defer func() {
@@ -209,18 +213,18 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 			end()
 		}
 	}()
-	all, err := s.collect(ctx, center.topic, p)
+	all, err := s.collect(ctx, topic, p)
 	if err != nil {
 		return nil, err
 	}
-	serve := func(spot *park.Spot) { s.answerParked(center.topic, p, spot, all) }
+	serve := func(spot *park.Spot) { s.answerParked(topic, p, spot, all) }
 	switch {
 	case p.after == nil && len(all) > 0: // whether it was taken is seen on a connection of our own only
 	case len(all) > 0 || !p.until.After(time.Now()):
-		s.answerNow(w, center.topic, p, all)
+		s.answerNow(w, topic, p, all)
 		return nil, nil
 	default:
-		serve = func(spot *park.Spot) { s.wait(center.topic, p, spot) }
+		serve = func(spot *park.Spot) { s.wait(topic, p, spot) }
 	}
 	// Its end may have been told before this poll was there to hear of it.
 	switch standing, err := s.deps.Accounts.Standing(ctx, p.session); {
@@ -243,7 +247,7 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 		return nil, nil
 	case errors.Is(err, park.ErrDraining):
 		if len(all) > 0 {
-			s.settle(center.topic, p, false)
+			s.settle(topic, p, false)
 		}
 		return nil, s.sendAway(w)
 	}
@@ -290,15 +294,7 @@ func (s *Server) collect(ctx context.Context, t relay.Topic, p *poll) ([]notific
 		}
 		if !c.Unsettled {
 			all := s.collected(p, c)
-			if p.after != nil || p.place == c.End {
-				return all, nil
-			}
-			// Less is to be written than was offered.
-			err := s.deps.Inbox.Settle(ctx, t, p.session, c.End, false)
-			if err == nil {
-				err = s.deps.Inbox.Offer(ctx, t, p.session, p.place)
-			}
-			return all, err
+			return all, s.offer(ctx, t, p, c, len(all) > 0)
 		}
 		if time.Since(began) >= unsettledPatience {
 			reading.Insist = true
@@ -312,6 +308,23 @@ func (s *Server) collect(ctx context.Context, t relay.Topic, p *poll) ([]notific
 			return nil, fmt.Errorf("%w: %w", relay.ErrUnavailable, ctx.Err())
 		}
 	}
+}
+
+// offer has the inbox know what is written of what it has offered to a client that leaves
+// its place to it: perhaps less, or nothing, where this version cannot read it.
+func (s *Server) offer(ctx context.Context, t relay.Topic, p *poll, c relay.Collected, any bool) error {
+	switch {
+	case p.after != nil || len(c.Messages) == 0:
+		return nil
+	case !any:
+		return s.deps.Inbox.Settle(ctx, t, p.session, c.End, true)
+	case p.place == c.End:
+		return nil
+	}
+	if err := s.deps.Inbox.Settle(ctx, t, p.session, c.End, false); err != nil {
+		return err
+	}
+	return s.deps.Inbox.Offer(ctx, t, p.session, p.place)
 }
 
 // collected is what an answer has to say. The poll's place becomes where that ends.

@@ -36,7 +36,7 @@ var routes = []route{
 	{method: http.MethodPost, path: "/Users", handle: (*Server).signUp, open: true, cost: costMessage},
 	{method: http.MethodGet, path: "/Users", handle: (*Server).userByName, cost: costOther},
 	{method: http.MethodGet, path: "/Users/{id}", handle: (*Server).user, cost: costOther},
-	{method: http.MethodPut, path: "/Users/{id}", handle: (*Server).rename, cost: costOther},
+	{method: http.MethodPut, path: "/Users/{id}", handle: (*Server).rename, cost: costMessage},
 	{method: http.MethodPost, path: "/Users/{id}", handle: (*Server).writeTo, cost: costMessage},
 	{method: http.MethodGet, path: "/Users/{id}/friends", handle: (*Server).friends, cost: costOther},
 	{method: http.MethodPut, path: "/Users/{id}/friends/{username}", handle: (*Server).befriend, cost: costOther},
@@ -48,7 +48,7 @@ var routes = []route{
 	{method: http.MethodPut, path: "/Groups/{name}", handle: (*Server).putGroup, cost: costMessage},
 	{method: http.MethodGet, path: "/Groups/{name}", handle: (*Server).group, cost: costOther},
 	{method: http.MethodPost, path: "/Groups/{name}", handle: (*Server).addMember, cost: costMessage},
-	{method: http.MethodDelete, path: "/Groups/{name}", handle: (*Server).leaveGroup, cost: costOther},
+	{method: http.MethodDelete, path: "/Groups/{name}", handle: (*Server).leaveGroup, cost: costMessage},
 	{method: http.MethodPost, path: "/Groups/{name}/conversation", handle: (*Server).writeToGroup, cost: costMessage},
 	{method: http.MethodGet, path: "/Groups/{name}/conversation", handle: (*Server).groupPage, cost: costOther},
 	{method: http.MethodGet, path: "/Search", handle: (*Server).search, cost: costSearch},
@@ -62,7 +62,7 @@ var routes = []route{
 var singular = map[string]string{"User": "Users", "Group": "Groups"}
 
 // Patterns are where a Server is to be mounted, in the terms of http.ServeMux.
-var Patterns = []string{"/Users", "/Users/", "/User", "/User/", "/Groups", "/Groups/", "/Group", "/Group/", "/Search", "/me", "/auth/"}
+var Patterns = []string{"/Users", "/Users/", "/User", "/User/", "/Groups", "/Groups/", "/Group", "/Group/", "/Search", "/me", "/auth", "/auth/"}
 
 // Owns tells whether a path is one that the Server answers, with 404 at least. A mux would
 // take the names in it apart, or redirect to another one: who asks first passes those of a
@@ -234,11 +234,18 @@ func (s *Server) admit(do *route, c *call) error {
 	}
 	who := paceOfAddress(s.cfg.Proxies.Client(c.Request))
 	if !do.open {
-		var err error
 		if c.token = account.TokenOf(c.Request); c.token == "" {
 			return errUnauthorized
 		}
+		// Tokens that open nothing are for the address to answer for.
+		if wait := s.pace.take(who, 0, time.Now()); wait > 0 {
+			return tooMany("too many requests with tokens that open nothing (--rate)", wait)
+		}
+		var err error
 		if c.session, err = s.deps.Accounts.Session(c.Context(), c.token); err != nil {
+			if errors.Is(err, account.ErrNoSession) {
+				s.pace.charge(who, costOther, time.Now())
+			}
 			return err
 		}
 		c.id = c.session.User.ID
@@ -257,7 +264,7 @@ func (s *Server) ofTrustedPage(r *http.Request) error {
 		return err
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
-	if r.Header.Get("Origin") == "" && r.Header.Get("Authorization") == "" && (site == "cross-site" || site == "same-site") {
+	if r.Header.Get("Origin") == "" && account.BearerOf(r) == "" && (site == "cross-site" || site == "same-site") {
 		return fmt.Errorf("a request of a %s page that does not tell its origin", site)
 	}
 	return nil

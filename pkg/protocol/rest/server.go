@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/pkg/account"
@@ -97,6 +98,8 @@ type Server struct {
 	stop    context.CancelFunc
 	own     sync.WaitGroup
 
+	passing atomic.Int64 // notices, counted by receivers, of which it is not known whether Redis has them
+
 	retryMu sync.Mutex
 	retries []*passing // that failed
 
@@ -132,6 +135,9 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 	if was {
 		return
+	}
+	for began := time.Now(); s.passing.Load() > 0 && time.Since(began) < lastWords; {
+		time.Sleep(dropEvery / 10)
 	}
 	s.stop()
 	s.own.Wait()
