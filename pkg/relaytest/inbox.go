@@ -309,10 +309,12 @@ func testInboxOffer(t *testing.T, m *mailbox) {
 	c = m.get(b, "r")
 	m.expect(c, true, "2")
 	m.settle(b, "r", c.End, false)
-	m.offer(b, "r", place(2, places))
-	m.offer(b, "r", place(0, places)) // of several, the one that ends last
-	m.unsettled(m.get(b, "r"))
+	places = append(places, m.send("3")...)
+	m.offer(b, "r", place(3, places))
+	m.offer(b, "r", place(2, places)) // of several, the one that ends last
 	m.settle(b, "r", place(2, places), true)
+	m.unsettled(m.get(b, "r"))
+	m.settle(b, "r", place(3, places), true)
 	m.expect(m.get(b, "r"), true)
 }
 
