@@ -18,6 +18,7 @@ func TestContractStrayRequests(t *testing.T) {
 	c := described(t)
 	n := startNode(t, "--rooms-api-token="+strings.TrimPrefix(apiToken, "Bearer "), "--allowed-origins=app.example", "--login-failures-per-account=3")
 	ready(t, n)
+	session := "Bearer " + signUp(t, n.addr, "strayer")
 	random := rand.New(rand.NewPCG(1, 2))
 	statuses := map[int]int{}
 	for _, id := range slices.Sorted(maps.Keys(c.ops)) {
@@ -26,7 +27,7 @@ func TestContractStrayRequests(t *testing.T) {
 			continue // what it is asked to measure takes its time
 		}
 		for range strayRequests {
-			a := c.do(t, n, id, strayValue(random, op), strayEdits(random, op)...)
+			a := c.do(t, n, id, strayValue(random, op), strayEdits(random, op, session)...)
 			statuses[a.StatusCode]++
 			if a.StatusCode == http.StatusSwitchingProtocols {
 				a.Body.Close()
@@ -36,7 +37,7 @@ func TestContractStrayRequests(t *testing.T) {
 			}
 		}
 	}
-	for _, status := range []int{101, 200, 204, 206, 304, 400, 401, 403, 404, 426} {
+	for _, status := range []int{101, 200, 201, 204, 206, 304, 400, 401, 403, 404, 413, 415, 426} {
 		if statuses[status] == 0 {
 			t.Errorf("no request was answered with %d: %v", status, statuses)
 		}
@@ -52,11 +53,11 @@ func strayValue(random *rand.Rand, op *operation) string {
 		return ""
 	}
 	return pick(random, "0", "-1", "2147483647", "2147483648", "-2147483649", "9999999999999999999", "1.5", "1e3", "0x10", "+7", " 7", "7 ", "%", "%37", "x",
-		"ä", "\x00", "\xff", "a/b", "a?b", "a#b", "{id}", "null", "...", "rooms", "index.html", "app.js", strings.Repeat("9", 3000), fmt.Sprint(random.Int32()))
+		"ä", "\x00", "\xff", "a/b", "a?b", "a#b", "{id}", "null", "...", "rooms", "index.html", "app.js", strings.Repeat("9", 3000), fmt.Sprint(random.Int32()), "1", "me", "strayer", "me\nstrayer")
 }
 
 // strayEdits make some of a request right and some of it wrong.
-func strayEdits(random *rand.Rand, op *operation) (edits []edit) {
+func strayEdits(random *rand.Rand, op *operation, session string) (edits []edit) {
 	some := func(chance int, e edit) {
 		if random.IntN(chance) == 0 {
 			edits = append(edits, e)
@@ -73,7 +74,10 @@ func strayEdits(random *rand.Rand, op *operation) (edits []edit) {
 		some(8, header("Sec-WebSocket-Key", pick(random, "x", "AAAA", strings.Repeat("A", 24))))
 		some(8, header("Upgrade", pick(random, "h2c", "websocket, h2c")))
 	}
-	some(2, header("Authorization", pick(random, apiToken, apiToken, apiToken, apiToken+"x", "Bearer", "Basic eDp5", "Bearer "+strings.Repeat("x", 4000))))
+	if op.signedIn() && op.OperationID != "endToken" {
+		some(2, header("Authorization", session))
+	}
+	some(4, header("Authorization", pick(random, apiToken, apiToken, apiToken, apiToken+"x", "Bearer", "Basic eDp5", "Bearer "+strings.Repeat("x", 4000))))
 	some(4, header("Origin", pick(random, allowedPage, foreignPage, "null", "%", "https://", "app.example")))
 	some(6, header("Cookie", pick(random, "sid=x", "sid="+strings.Repeat("A", 43), "sid", "=", "sid=x; sid=y")))
 	some(6, header("Accept", pick(random, "text/html", "*/*;q=0", "x", "application/yaml")))
@@ -81,14 +85,19 @@ func strayEdits(random *rand.Rand, op *operation) (edits []edit) {
 	some(6, header("If-None-Match", pick(random, "*", `"x"`, "x", `W/"x", "y"`)))
 	some(8, header("If-Match", pick(random, "*", `"x"`, "x")))
 	some(4, query(pick(random, "x", "=", "a=b&a=c", "%", "%zz=1", ";", "resume=x", "resume=%00&last=x", "since=lobby", "since=%ff:1,:,,", "presence=1", "nogreet=1", strings.Repeat("a=b&", 500))))
+	some(4, query(pick(random, "Name=a", "Name=strayer&Type=Group", "sender=1", "sender=2&Index=0", "Index=1", "after=1-1", "max=2", "redirect=/", "redirect=//x", "state=x&code=x")))
 	some(8, header("X-Forwarded-For", pick(random, "203.0.113.1", "x", ",,")))
+	if op.OperationID == "poll" {
+		edits = append(edits, func(r *http.Request) { r.URL.RawQuery += "&timeout=0.01" }) // it would wait for long
+	}
 	return edits
 }
 
 // strayBody is more or less what an operation wants.
 func strayBody(random *rand.Rand) string {
 	whole := pick(random, `{"max_clients":5}`, `{"max_clients":100}`, `{"username":"alice","email":"alice@example.com","password":"correct horse"}`,
-		`{"email":"alice@example.com","password":"another horse"}`)
+		`{"email":"alice@example.com","password":"another horse"}`, `{"name":"strayer","message":"hello"}`, `{"members":[1]}`, `{"members":[],"name":"a"}`,
+		`{"userId":1,"message":"hello"}`, `{"userId":1}`, `{"sender":1}`, `{"username":"strayer"}`)
 	switch random.IntN(5) {
 	case 0:
 		return whole
