@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullClient } from '../pull.js';
 import { settled } from './fakes.js';
-import { created, gap, groupNote, note, setUp } from './pullfakes.js';
+import { answer, created, gap, groupNote, note, setUp } from './pullfakes.js';
 
 test('the first poll asks whether there is something, the next ones are held', async () => {
   const t = setUp();
@@ -176,6 +176,24 @@ for (const [how, fail] of [['is rejected', () => Promise.reject(new Error('oh'))
     assert.deepEqual(t.last.poll, [55, '2-0']);
   });
 }
+
+test('a failure that nobody listens to is shown where programs show what they did not expect', async (t) => {
+  const shown = [];
+  t.mock.method(globalThis, 'queueMicrotask', (run) => {
+    try {
+      run();
+    } catch (error) {
+      shown.push(error.message);
+    }
+  });
+  const client = new PullClient({ url: 'https://relay.test', page: null, fetch: async () => answer(200, { notifications: [note('1-0')] }) });
+  const told = new Promise((resolve) => { client.addEventListener('place', resolve); });
+  client.addEventListener('private', () => Promise.reject(new Error('oh')));
+  client.start();
+  await told;
+  client.stop();
+  assert.deepEqual(shown, ['oh']);
+});
 
 test('listeners are removed, and heard once, as of any other target', async () => {
   const t = setUp();
