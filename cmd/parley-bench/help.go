@@ -20,6 +20,10 @@ Try it, with a node and its Redis on this machine:
   parley-bench fanout --server-pids $! --subscribers 200
   parley-bench rooms --server-pids $! --clients 10
 
+or without any, since this one starts what it needs:
+
+  parley-bench poll
+
 Set --rate 0 on the nodes that you load, or they refuse (ERATE) what comes
 faster than a person writes. Client and servers share what CPUs the machine
 has: compare runs of one session only, interleaved, and rather the CPU time a
