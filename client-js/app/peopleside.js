@@ -21,8 +21,8 @@ import { Talk } from './talk.js';
 /** Conversations that are kept on the page; the one that was looked at longest ago goes. */
 const TALKS = 50;
 
-/** How long it takes to ask again who is signed in, in ms, and as much again by chance. */
-const AGAIN = 2_000;
+/** How long it takes to ask again who is signed in, in ms, and as much again by chance: at first, and at most. */
+const AGAIN = { first: 1_000, most: 30_000 };
 
 const pull = new PullClient();
 const notebook = new Notebook(shelf(), compareIds);
@@ -55,6 +55,9 @@ let onStage = false;
 /** Whether it is being found out who is signed in, and whether somebody may be though the forms are shown. */
 let entering = false;
 let due = true;
+
+/** How often it could not be found out, in a row. */
+let tries = 0;
 
 /** Whether somebody was signed in here. */
 let wasIn = false;
@@ -98,7 +101,8 @@ async function enter() {
     entering = false;
     due = code !== 'UNAUTHORIZED';
     if (due) {
-      const wait = (retryAfter ?? AGAIN) + Math.random() * AGAIN;
+      const again = Math.min(AGAIN.most, AGAIN.first * 2 ** tries++);
+      const wait = (retryAfter ?? again) + Math.random() * again;
       awayBecause = message;
       retryAt = Date.now() + wait;
       retry = setTimeout(() => void enter(), wait);
@@ -110,6 +114,7 @@ async function enter() {
   }
   entering = false;
   due = false;
+  tries = 0;
   wasIn = true;
   awayBecause = '';
   directory.learn([me]);
@@ -141,6 +146,7 @@ function clear(why) {
   shown = null;
   signIn.show(why);
   changed();
+  showLists();
   void show();
 }
 
@@ -321,8 +327,6 @@ function changed() {
     shown.view.unread = 0;
     notebook.markRead(shown.key);
   }
-  contacts.show();
-  showNotices(notebook.notes);
   showUnread('people', me ? notebook.sum : 0);
   const count = shown?.view.unread ?? 0;
   page.talkNew.hidden = !shown || shown.view.following || count === 0;
@@ -332,6 +336,17 @@ function changed() {
     showProblem(shown.problem);
   }
   showFriend();
+  soon ??= setTimeout(showLists, 0);
+}
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let soon;
+
+/** Shows the lists, once for all that happens at once: they may be long. */
+function showLists() {
+  soon = undefined;
+  contacts.show();
+  showNotices(notebook.notes);
 }
 
 /** The lists have come. */
@@ -460,6 +475,8 @@ function showConnection() {
 
 // The wait is shown as it runs down.
 setInterval(showConnection, 1000);
+
+window.addEventListener('online', () => { if (retryAt > 0) void enter(); });
 
 page.peopleTryNow.addEventListener('click', () => {
   if (me) pull.start();
