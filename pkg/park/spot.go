@@ -39,8 +39,9 @@ type Spot struct {
 	woken atomic.Bool
 
 	// Owned by the one who waits.
-	early []byte // came before the request was parked
-	whole bool   // an answer was written
+	early    []byte // came before the request was parked
+	answered bool   // an answer was begun
+	whole    bool   // it was written
 }
 
 // Wake ends a Wait, the next one if nobody waits. It never blocks, and may be called from
@@ -61,20 +62,27 @@ func (s *Spot) Wait(until time.Time) Cause {
 	if s.woken.Swap(false) {        // after that: it has set a deadline too
 		return Woken
 	}
-	cause := Late
-	err := s.raw.Read(func(fd uintptr) (done bool) {
-		cause, done = look(fd)
-		return done
-	})
-	switch {
-	case err == nil:
-		return cause
-	case s.woken.Swap(false):
-		return Woken
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return Late
+	for {
+		cause := Late
+		err := s.raw.Read(func(fd uintptr) (done bool) {
+			cause, done = look(fd)
+			return done
+		})
+		switch {
+		case err == nil:
+			return cause
+		case s.woken.Swap(false):
+			return Woken
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return Gone
+		case !time.Now().Before(until):
+			return Late
+		}
+		// The deadline of a Wake that was noticed before it was set.
+		if s.nc.SetReadDeadline(until) != nil {
+			return Gone
+		}
 	}
-	return Gone
 }
 
 // look tells what there is to read, without reading it; false when there is nothing.
@@ -94,10 +102,17 @@ func look(fd uintptr) (Cause, bool) {
 	}
 }
 
+// errAnswered means that there has been an answer, or a part of one.
+var errAnswered = errors.New("the request was answered before")
+
 // Answer writes the answer, in ten seconds at most, with these fields besides those that
 // the header had when the request was parked. An error means that it was not
-// wholly written. Call it once.
+// wholly written. A second call does nothing and is an error.
 func (s *Spot) Answer(status int, body []byte, fields ...Field) error {
+	if s.answered {
+		return errAnswered
+	}
+	s.answered = true
 	b := make([]byte, 0, 256+len(s.header)+len(body))
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)

@@ -13,7 +13,9 @@
 -- Cursor is its place; epoch that under which it is whole: whatever was accepted in it
 -- after the cursor can still be read or is seen to be missing; '0' when it has to be told
 -- that something may be missing. Early is 1 when it was told while some node may still have
--- written to a former master. At is a time in ms: what came
+-- written to a former master, and 2 or 3 when it is being told, with the cursor as the place from
+-- which it is to go on: a reader that comes with that place was told, and with 2, where that is
+-- later than the one that it came with, one with a still later place too. At is a time in ms: what came
 -- after its place, then or later, leaves a trace for one and a half times as long as messages
 -- are kept. Used is the count of its last use. Offer is where an answer ends that is being written,
 -- '-' when there is none, and call the call that has collected it.
@@ -73,7 +75,7 @@ do
 		topic = {watermark = watermark, epoch = epoch, since = tonumber(since), uses = tonumber(uses)}
 	end
 	local cursor, told, early, at, used, offer, by = string.match(stored[2] or '',
-		'^(%d+%-%d+) (%d+) ([01]) (%d+) (%d+) ([%d-]+) ([%w-]+)$')
+		'^(%d+%-%d+) (%d+) ([0-3]) (%d+) (%d+) ([%d-]+) ([%w-]+)$')
 	if cursor then
 		reader = {cursor = cursor, epoch = told, early = early, at = tonumber(at), used = tonumber(used), offer = offer, call = by}
 	end
@@ -184,6 +186,10 @@ end
 if reader.offer ~= '-' then -- not taken; of no use to a reader with a place; or this very call's
 	reader.offer, reader.call, changed = '-', '-', true
 end
+if after ~= '' and (((reader.early == '2' or reader.early == '3') and after == reader.cursor) or
+	(reader.early == '2' and compare(after, reader.cursor) > 0)) then
+	reader.early, changed = late and '1' or '0', true
+end
 if after ~= '' and after ~= reader.cursor then
 	if compare(after, reader.cursor) < 0 then
 		reader.at = 0
@@ -243,7 +249,7 @@ local complete = follows() and epoch ~= '0'
 if known then
 	-- Under another epoch than that under which it was told, something may be lost. So it
 	-- may be when it was told too early.
-	complete = complete and reader.epoch == epoch and (reader.early == '0' or late)
+	complete = complete and reader.epoch == epoch and (reader.early == '0' or (reader.early == '1' and late))
 else
 	-- The reader may be one that Redis has lost, together with messages that are not to be
 	-- seen missing; as long as these would not have expired.
@@ -287,7 +293,15 @@ end
 if after == '' and #entries > 0 then
 	reader.offer, reader.call, changed = ends, id, true
 end
-if changed then
+-- Where the reader goes on from is proof that it was told, if it is another place than the
+-- one that it came with; else it takes a Settle.
+local on = #entries > 0 and before(entries[1]) or last
+if not complete and after ~= '' and on and on ~= start then
+	reader.early = compare(on, start) > 0 and '2' or '3'
+	reader.cursor, reader.epoch, changed = on, epoch, true
+end
+-- Who comes often is not the one that was used longest ago, though nothing changes.
+if changed or topic.uses - reader.used > most / 2 then
 	save()
 end
 return {0, epoch, start, ends, complete and 1 or 0, entries}

@@ -60,6 +60,8 @@ func Inbox(t *testing.T, b InboxBackend) {
 			{"TrimmedAloneFirst", testInboxTrimmedAlone},
 			{"Expired", testInboxExpired},
 			{"ManyReaders", testInboxReaders},
+			{"QuietReader", testInboxQuietReader},
+			{"ToldByPlace", testInboxToldByPlace},
 			{"Race", testInboxRace},
 			{"BadArguments", testInboxBad},
 			{"Hops", testInboxHops},

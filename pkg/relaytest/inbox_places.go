@@ -150,9 +150,8 @@ func testInboxTrimmed(t *testing.T, m *mailbox) {
 	m.settle(b, "r", c.End, true)
 	m.expect(m.get(b, "r"), true)
 	m.expect(m.get(b, "unknown too"), true)
-	m.expect(m.collect(b, after("place", c.Messages[8].ID)), false, bodies[12]) // it was not told
-	m.settle(b, "place", c.End, true)
-	m.expect(m.collect(b, after("place", c.Messages[8].ID)), true, bodies[12])
+	m.expect(m.collect(b, after("place", place)), false, bodies[3:]...)
+	m.expect(m.collect(b, after("place", c.Messages[8].ID)), true, bodies[12]) // which it knows by the answer alone
 }
 
 // That something is missing may be told in an answer of its own, which ends right before
@@ -242,6 +241,39 @@ func testInboxReaders(t *testing.T, m *mailbox) {
 	for i := 7; i < maxInboxReaders; i++ {
 		m.takes(m.a, name(i), "0")
 	}
+}
+
+// A reader with a place that goes on from where it was told was told: by the answer alone it
+// knows that place.
+func testInboxToldByPlace(t *testing.T, m *mailbox) {
+	m.keep.Length = 10
+	start := m.send("first")[0]
+	var bodies []string
+	for i := range 13 {
+		bodies = append(bodies, fmt.Sprint(i))
+	}
+	m.send(bodies...)
+	for range 2 { // nothing is known of how the first answer went
+		m.expect(m.collect(m.a, after("r", start)), false, bodies[3:]...)
+	}
+	c := m.collect(m.a, after("r", start))
+	m.expect(m.collect(m.a, after("r", c.Before)), true, bodies[3:]...)
+	m.expect(m.collect(m.a, after("r", start)), false, bodies[3:]...)
+	m.expect(m.collect(m.a, after("r", c.Messages[4].ID)), true, bodies[8:]...)
+}
+
+// A reader that comes often without anything new for it is not the one to be forgotten.
+func testInboxQuietReader(t *testing.T, m *mailbox) {
+	m.expect(m.get(m.a, "quiet"), true)
+	for i := range 2 * maxInboxReaders {
+		m.expect(m.get(m.a, fmt.Sprint("reader-", i)), true)
+		m.expect(m.get(m.a, "quiet"), true)
+	}
+	m.send("0")
+	m.takes(m.a, "reader-100", "0")
+	m.expect(m.get(m.a, "reader-100"), true) // those that are not known do not get it any more
+	m.expect(m.get(m.a, "unknown"), true)
+	m.expect(m.get(m.a, "quiet"), true, "0")
 }
 
 // When Redis has lost all, every reader is told, also one of which nothing is known any

@@ -30,14 +30,22 @@ func noticeOfGroup(kind, group string) []byte {
 	return encode(notification{Kind: kind, Group: &group})
 }
 
-// notificationOf is what a client is told by a message of its user's topic; false when
-// that cannot be read.
-func notificationOf(m *relay.Message) (n notification, ok bool) {
+// notificationOf is what a client is told by a message of its user's topic: that something
+// is missing, when it is of a later version, which this one cannot read.
+func notificationOf(m *relay.Message) (n notification) {
 	if json.Unmarshal(m.Body, &n) != nil || n.Kind == "" {
-		return n, false
+		return gapAt(m.ID)
 	}
 	n.ID = m.ID.String()
-	return n, true
+	return n
+}
+
+// notificationsOf are those of messages.
+func notificationsOf(all []notification, messages []relay.Message) []notification {
+	for i := range messages {
+		all = append(all, notificationOf(&messages[i]))
+	}
+	return all
 }
 
 // gapAt tells that notifications may be missing before those behind a place.

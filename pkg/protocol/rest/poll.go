@@ -180,6 +180,9 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	if err := drainBody(w, c.Request); err != nil {
 		return nil, err
 	}
+	if !p.expires.After(time.Now()) {
+		return nil, errSessionEnded
+	}
 	if s.deps.Lot.Draining() {
 		return nil, s.sendAway(w)
 	}
@@ -208,13 +211,17 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 		}
 	}
 	parked := false
+	var all []notification
 	defer func() {
-		if !parked {
-			end()
+		if parked {
+			return
 		}
+		if p.after == nil && len(all) > 0 {
+			s.settle(topic, p, false) // nobody has got it
+		}
+		end()
 	}()
-	all, err := s.collect(ctx, topic, p)
-	if err != nil {
+	if all, err = s.collect(ctx, topic, p); err != nil {
 		return nil, err
 	}
 	serve := func(spot *park.Spot) { s.answerParked(topic, p, spot, all) }
@@ -246,9 +253,6 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 		parked = true
 		return nil, nil
 	case errors.Is(err, park.ErrDraining):
-		if len(all) > 0 {
-			s.settle(topic, p, false)
-		}
 		return nil, s.sendAway(w)
 	}
 	return nil, err
@@ -294,7 +298,7 @@ func (s *Server) collect(ctx context.Context, t relay.Topic, p *poll) ([]notific
 		}
 		if !c.Unsettled {
 			all := s.collected(p, c)
-			return all, s.offer(ctx, t, p, c, len(all) > 0)
+			return all, s.offer(ctx, t, p, c)
 		}
 		if time.Since(began) >= unsettledPatience {
 			reading.Insist = true
@@ -311,14 +315,9 @@ func (s *Server) collect(ctx context.Context, t relay.Topic, p *poll) ([]notific
 }
 
 // offer has the inbox know what is written of what it has offered to a client that leaves
-// its place to it: perhaps less, or nothing, where this version cannot read it.
-func (s *Server) offer(ctx context.Context, t relay.Topic, p *poll, c relay.Collected, any bool) error {
-	switch {
-	case p.after != nil || len(c.Messages) == 0:
-		return nil
-	case !any:
-		return s.deps.Inbox.Settle(ctx, t, p.session, c.End, true)
-	case p.place == c.End:
+// its place to it, if that is less.
+func (s *Server) offer(ctx context.Context, t relay.Topic, p *poll, c relay.Collected) error {
+	if p.after != nil || len(c.Messages) == 0 || p.place == c.End {
 		return nil
 	}
 	if err := s.deps.Inbox.Settle(ctx, t, p.session, c.End, false); err != nil {
@@ -345,12 +344,7 @@ func (s *Server) collected(p *poll, c relay.Collected) (all []notification) {
 			}
 		}
 	}
-	for i := range messages {
-		if n, ok := notificationOf(&messages[i]); ok {
-			all = append(all, n)
-		}
-	}
-	return all
+	return notificationsOf(all, messages)
 }
 
 // settles tells whether the inbox wants to know how an answer ends: when it keeps the
@@ -464,13 +458,9 @@ func (s *Server) askAnew(t relay.Topic, p *poll) ([]notification, error) {
 // inbox is told of it before it is written when it keeps the client's place.
 func (s *Server) live(t relay.Topic, p *poll, messages []relay.Message) (all []notification, err error) {
 	messages = messages[:min(len(messages), p.most)]
-	for i := range messages {
-		if n, ok := notificationOf(&messages[i]); ok {
-			all = append(all, n)
-		}
-	}
+	all = notificationsOf(nil, messages)
 	p.place.ID = messages[len(messages)-1].ID
-	if len(all) == 0 || p.after != nil {
+	if p.after != nil {
 		return all, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)

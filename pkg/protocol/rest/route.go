@@ -237,14 +237,14 @@ func (s *Server) admit(do *route, c *call) error {
 		if c.token = account.TokenOf(c.Request); c.token == "" {
 			return errUnauthorized
 		}
-		// Tokens that open nothing are for the address to answer for.
-		if wait := s.pace.take(who, 0, time.Now()); wait > 0 {
-			return tooMany("too many requests with tokens that open nothing (--rate)", wait)
-		}
 		var err error
 		if c.session, err = s.deps.Accounts.Session(c.Context(), c.token); err != nil {
+			// Who shows tokens that open nothing is told to wait; others of the address are
+			// not, since it may be that of many.
 			if errors.Is(err, account.ErrNoSession) {
-				s.pace.charge(who, costOther, time.Now())
+				if wait := s.pace.take(who, do.cost, time.Now()); wait > 0 {
+					return tooMany("too many requests with tokens that open nothing (--rate)", wait)
+				}
 			}
 			return err
 		}
