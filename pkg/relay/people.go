@@ -29,7 +29,7 @@ type Directory interface {
 	// before ended, nil for the first one; next is where this one ends, nil when it is the
 	// last. An account is on one page only, and none that stays as it is is passed over,
 	// whatever is made or renamed between two pages. A text without characters finds
-	// nothing.
+	// nothing. ErrBadPlace when after is not what a search for this text has returned.
 	Find(ctx context.Context, text string, after []byte, n int) (found []User, next []byte, err error)
 }
 

@@ -133,7 +133,7 @@ func TestSearchAmongMany(t *testing.T) {
 				} else if page == 2 {
 					from = place{stage: 1, part: c.text + "~", user: 1}
 				}
-				for i, sc := range scans(c.text, from) {
+				for i, sc := range scans(c.text, from, len(c.text)) {
 					expectRange(t, b, conn, fmt.Sprintf("%q, page %d, scan %d", c.text, page, i), "PRIMARY", sc.query, append(sc.args, n+1))
 				}
 				read := countReads(t, b, conn, func() {

@@ -89,8 +89,9 @@ type scan struct {
 }
 
 // scans are the queries that together give the rows in which a text is found after a
-// place, in order; each reads one range of the primary key, and no row twice.
-func scans(text string, from place) (all []scan) {
+// place, in order, if no row has a later stage than the last; each reads one range of the
+// primary key, and no row twice.
+func scans(text string, from place, last int) (all []scan) {
 	const head, tail = "SELECT stage, part, user_id FROM name_parts WHERE stage = ? AND ", " ORDER BY part, user_id LIMIT ?"
 	const same = " ORDER BY user_id LIMIT ?"
 	low, high := []byte(text), append([]byte(text), 0xff) // no text in UTF-8 has this byte
@@ -99,7 +100,7 @@ func scans(text string, from place) (all []scan) {
 			scan{head + "part = ? AND user_id > ?" + same, []any{from.stage, []byte(from.part), from.user}},
 			scan{head + "part > ? AND part < ?" + tail, []any{from.stage, []byte(from.part), high}})
 	}
-	for stage := from.stage + 1; stage <= len(text); stage++ {
+	for stage := from.stage + 1; stage <= min(last, len(text)); stage++ {
 		all = append(all, scan{head + "part >= ? AND part < ?" + tail, []any{stage, low, high}})
 	}
 	return all
@@ -107,7 +108,12 @@ func scans(text string, from place) (all []scan) {
 
 // places finds up to n places after one.
 func places(ctx context.Context, db asker, text string, from place, n int) (found []place, err error) {
-	for _, sc := range scans(text, from) {
+	// Names in which much is repeated are rare, and so are late stages.
+	var last sql.NullInt64
+	if err := db.QueryRowContext(ctx, "SELECT MAX(stage) FROM name_parts").Scan(&last); err != nil {
+		return nil, err
+	}
+	for _, sc := range scans(text, from, int(last.Int64)) {
 		if len(found) == n {
 			break
 		}

@@ -14,6 +14,9 @@ const (
 	costOther   = 1
 	// toldAtCost is how many users are told of something for a cost of 1.
 	toldAtCost = 10
+	// searchedAtCost is how many bytes of a text are searched for at a cost of 1, besides
+	// that of the request.
+	searchedAtCost = 4
 	// paceFactor is how many times the rate of messages requests of cost 1 may come.
 	paceFactor = 10
 	// burstSeconds is how many seconds' worth may come at once.

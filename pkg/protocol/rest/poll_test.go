@@ -456,6 +456,10 @@ func TestLinger(t *testing.T) {
 		return len(n.centers)
 	}
 	n.ask(bobby.token, "GET", "/me?timeout=0", "").expect(http.StatusOK, "{}")
+	if count() != 0 {
+		t.Error("a user is heard who does not wait")
+	}
+	n.ask(bobby.token, "GET", "/me?timeout=0.01", "").expect(http.StatusOK, "{}")
 	n.tidyCenters(time.Now().Add(linger - time.Second))
 	if count() != 1 {
 		t.Error("the user is forgotten at once")

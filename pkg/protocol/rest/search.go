@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"parley/pkg/relay"
 )
@@ -43,6 +44,8 @@ func (s *Server) search(_ http.ResponseWriter, c *call) (*answer, error) {
 			return nil, err
 		}
 	}
+	// A name may repeat parts of itself, for which the index is asked once for each length.
+	s.pace.charge(paceOfUser(c.id), len(text)/searchedAtCost, time.Now())
 	ctx, cancel := c.bounded()
 	defer cancel()
 	out, next := searchJSON{Users: []userJSON{}, Groups: []groupRef{}}, place{UsersDone: true, GroupsDone: true}
