@@ -80,11 +80,12 @@ func (l *logged) String() string {
 
 // options change what nodes of a fleet are made with.
 type options struct {
-	nodes  int
-	redis  string // URL; "": one in memory
-	config func(*Config)
-	deps   func(node int, d *Deps)
-	admit  conn.Config
+	nodes    int
+	redis    string // URL; "": one in memory
+	database string // URL; "": a file
+	config   func(*Config)
+	deps     func(node int, d *Deps)
+	admit    conn.Config
 }
 
 const messageBytes = 200
@@ -104,6 +105,9 @@ func newFleet(t *testing.T, o options) *fleet {
 		f.redis = r.URL()
 	}
 	var err error
+	if o.database != "" {
+		f.database = o.database
+	}
 	if f.store, err = sqlstore.Open(t.Context(), sqlstore.Options{URL: f.database}); err != nil {
 		t.Fatal(err)
 	}

@@ -95,13 +95,20 @@ func (h *hopper) pull(n *node, from *person) {
 func TestHopping(t *testing.T) {
 	const posts = 300
 	relaytest.NoLeaks(t)
-	r := relaytest.StartRedis(t)
-	for name, plain := range map[string]bool{"plain": true, "after": false} {
-		t.Run(name, func(t *testing.T) {
-			f := newFleet(t, options{nodes: 3, redis: r.URL()})
+	r, mariadb := relaytest.StartRedis(t), relaytest.StartMariaDB(t)
+	for _, c := range []struct {
+		name           string
+		plain, mariadb bool
+	}{{"plain", true, false}, {"after", false, false}, {"plain, on MariaDB", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			o := options{nodes: 3, redis: r.URL()}
+			if c.mariadb {
+				o.database = mariadb.NewURL(t)
+			}
+			f := newFleet(t, o)
 			f.redisClean(r)
 			alice, bobby := f.users["alice"], f.users["bobby"]
-			h := &hopper{f: f, who: bobby, plain: plain, seen: map[string]int{}}
+			h := &hopper{f: f, who: bobby, plain: c.plain, seen: map[string]int{}}
 			h.poll(f.nodes[0], alice, "0") // its place is known from here on
 			var wg sync.WaitGroup
 			wg.Go(func() {
