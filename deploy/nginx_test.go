@@ -315,22 +315,24 @@ func TestNginxDoesNotSendAPostTwice(t *testing.T) {
 	}
 }
 
-// A pull takes something: what it was answered with cannot be had from another node.
-func TestNginxDoesNotPullTwice(t *testing.T) {
+// A request that is sent to a second node has the same key there: the client's own, or one
+// that no other request has.
+func TestNginxGivesARequestOneKey(t *testing.T) {
 	a, b := startNode(t, "a"), startNode(t, "b")
 	nginx := nginxtest.Start(t, a.addr, b.addr)
 	a.draining.Store(true)
 	b.draining.Store(true)
-	for i, path := range []string{"/Users/1/conversation?sender=2", "/User/me/conversation"} {
-		if resp, _ := get(t, nginx, path, nil); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-			t.Errorf("%s is answered with %d, Retry-After %q", path, resp.StatusCode, resp.Header.Get("Retry-After"))
+	seen := map[string]bool{}
+	for _, own := range []string{"", "", "the client's own"} {
+		header := http.Header{}
+		if own != "" {
+			header.Set("Idempotency-Key", own)
 		}
-		if asked := a.asked.Load() + b.asked.Load(); asked != int32(i+1) {
-			t.Errorf("%s: the nodes were asked %d times, want %d", path, asked, i+1)
+		get(t, nginx, "/Users/1/conversation?sender=2", header)
+		first, second := (<-a.header).Get("Idempotency-Key"), (<-b.header).Get("Idempotency-Key")
+		if first != second || first == "" || seen[first] || own != "" && first != own {
+			t.Errorf("asked with the key %q, the nodes got %q and %q", own, first, second)
 		}
-	}
-	get(t, nginx, "/Users/1", nil) // what takes nothing goes round
-	if asked := a.asked.Load() + b.asked.Load(); asked != 4 {
-		t.Errorf("the nodes were asked %d times, want 4", asked)
+		seen[first] = true
 	}
 }

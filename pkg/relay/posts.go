@@ -56,6 +56,9 @@ type Groups interface {
 	Leave(ctx context.Context, name string, user int64) (deleted bool, err error)
 }
 
+// MaxPullKey is how long the key of a pull may be, in bytes.
+const MaxPullKey = 128
+
 // Posts are what users write to each other. The posts of a conversation, which is that
 // of two users or of a group, have one order, and are seen in that order by everybody: when
 // one is to be seen, so are all before it. Errors as those of Groups.
@@ -69,9 +72,11 @@ type Posts interface {
 	// Pull returns what the other one has written to a user since he last pulled, oldest
 	// first, and moves his place behind it, in one step: of several that pull at once each
 	// post goes to one. At most n posts, of about so many bytes (one at least), and more
-	// when there are others. When the call fails, or its answer is lost, they stay in the
-	// conversation's pages.
-	Pull(ctx context.Context, user, other int64, n, bytes int) (posts []Post, more bool, err error)
+	// when there are others. With the key of the last pull of this conversation by this user
+	// that has returned posts, the same ones are returned again, and nothing moves: so a pull
+	// whose answer was lost may be repeated. Without one, "", they stay in the conversation's
+	// pages. A key is of at most MaxPullKey bytes.
+	Pull(ctx context.Context, user, other int64, key string, n, bytes int) (posts []Post, more bool, err error)
 	// Page returns the index-th n posts of two users' conversation back from the newest
 	// one, newest first, and whether there are older ones. Nothing moves.
 	Page(ctx context.Context, user, other int64, index, n int) (posts []Post, more bool, err error)

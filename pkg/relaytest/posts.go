@@ -20,6 +20,7 @@ func Posts(t *testing.T, open OpenPeople) {
 	t.Run("notices", open.one(testPostsNotices))
 	t.Run("conversations are apart", open.one(testPostsApart))
 	t.Run("pull", open.one(testPostsPull))
+	t.Run("pull again", open.one(testPostsPullAgain))
 	t.Run("pull so many", open.one(testPostsPullBounds))
 	t.Run("pages", open.one(testPostsPages))
 	t.Run("pages of a group", open.one(testPostsGroupPages))
@@ -83,7 +84,7 @@ const allBytes = 1 << 20
 
 func (p People) expectPull(t *testing.T, user, other int64, n, bytes int, wantMore bool, want ...string) {
 	t.Helper()
-	posts, more, err := p.Posts.Pull(t.Context(), user, other, n, bytes)
+	posts, more, err := p.Posts.Pull(t.Context(), user, other, "", n, bytes)
 	if err != nil || more != wantMore || !slices.Equal(texts(posts), want) {
 		t.Errorf("Pull %d of %d: %q, more %v, %v; want %q, more %v", n, bytes, texts(posts), more, err, want, wantMore)
 	}
@@ -136,7 +137,7 @@ func testPostsContent(t *testing.T, p People) {
 			seen[post.ID] = true
 		}
 	}
-	pulled, more, err := p.Posts.Pull(t.Context(), id[0], id[1], 20, allBytes)
+	pulled, more, err := p.Posts.Pull(t.Context(), id[0], id[1], "", 20, allBytes)
 	if err != nil || more || len(pulled) != 3 || pulled[2].ID != private[5].ID || pulled[2].Text != all[5] || !pulled[2].Time.Equal(private[5].Time) {
 		t.Errorf("Pull: %d posts, more %v, %v", len(pulled), more, err)
 	}
@@ -235,6 +236,53 @@ func testPostsPull(t *testing.T, p People) {
 	}
 }
 
+// A pull is repeated by its key, by the one whose it was, until another one has taken
+// something.
+func testPostsPullAgain(t *testing.T, p People) {
+	id := p.users(t, "alice", "bob")
+	for _, c := range [][2]int64{{id[0], id[1]}, {id[1], id[0]}} { // either has the lower id
+		me, other := c[0], c[1]
+		pull := func(user, other int64, key string, wantMore bool, want ...string) {
+			t.Helper()
+			posts, more, err := p.Posts.Pull(t.Context(), user, other, key, 2, allBytes)
+			if err != nil || more != wantMore || !slices.Equal(texts(posts), want) {
+				t.Errorf("Pull with key %q: %q, more %v, %v; want %q, more %v", key, texts(posts), more, err, want, wantMore)
+			}
+		}
+		pull(me, other, "a", false)
+		p.writeTo(t, other, me, "1")
+		p.writeTo(t, me, other, "mine")
+		p.writeTo(t, other, me, "2", "3")
+		pull(me, other, "a", true, "1", "2") // what has returned nothing may return something
+		pull(me, other, "a", true, "1", "2")
+		pull(other, me, "a", false, "mine") // its own, though the key is the same
+		p.writeTo(t, other, me, "4")
+		pull(me, other, "a", true, "1", "2")
+		pull(me, other, "b", false, "3", "4")
+		pull(me, other, "b", false, "3", "4")
+		pull(me, other, "a", false) // that was not the last one
+		p.writeTo(t, me, other, "mine")
+		pull(me, other, "", false)
+		pull(me, other, "b", false, "3", "4") // what has found nothing of the other one does not count
+		p.writeTo(t, other, me, "5")
+		pull(me, other, "b", true, "3", "4")
+		pull(me, other, "", false, "5")
+		pull(me, other, "", false) // no key is no key
+		pull(other, me, "", false, "mine")
+	}
+	key := strings.Repeat("x", relay.MaxPullKey)
+	p.writeTo(t, id[0], id[1], "last")
+	for range 2 {
+		posts, _, err := p.Posts.Pull(t.Context(), id[1], id[0], key, 20, allBytes)
+		if err != nil || !slices.Equal(texts(posts), []string{"last"}) {
+			t.Errorf("with the longest key: %q, %v", texts(posts), err)
+		}
+	}
+	if _, _, err := p.Posts.Pull(t.Context(), id[1], id[0], key+"x", 20, allBytes); err == nil || errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("with a longer key: %v", err)
+	}
+}
+
 func testPostsPullBounds(t *testing.T, p People) {
 	id := p.users(t, "alice", "bob")
 	me, other := id[0], id[1]
@@ -285,7 +333,7 @@ func testPostsPages(t *testing.T, p People) {
 		p.expectPage(t, id[0], id[1], index, math.MaxInt, false)
 	}
 	// Nothing has moved.
-	if posts, _, err := p.Posts.Pull(t.Context(), id[0], id[1], 100, allBytes); err != nil || len(posts) != 21 {
+	if posts, _, err := p.Posts.Pull(t.Context(), id[0], id[1], "", 100, allBytes); err != nil || len(posts) != 21 {
 		t.Errorf("Pull: %d posts, %v", len(posts), err)
 	}
 }
@@ -320,7 +368,7 @@ func testPostsContext(t *testing.T, p People) {
 			_, _, err := p.Posts.WriteToGroup(ctx, id[0], "group", "x", nil)
 			return err
 		},
-		"Pull": func(ctx context.Context) error { _, _, err := p.Posts.Pull(ctx, id[0], id[1], 1, 1); return err },
+		"Pull": func(ctx context.Context) error { _, _, err := p.Posts.Pull(ctx, id[0], id[1], "", 1, 1); return err },
 		"Page": func(ctx context.Context) error { _, _, err := p.Posts.Page(ctx, id[0], id[1], 0, 1); return err },
 		"GroupPage": func(ctx context.Context) error {
 			_, _, err := p.Posts.GroupPage(ctx, id[0], "group", 0, 1)

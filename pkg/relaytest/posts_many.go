@@ -128,7 +128,7 @@ func testPostsPullOnce(t *testing.T, nodes []People) {
 		pace := time.NewTicker(time.Millisecond) // so that writers get on
 		defer pace.Stop()
 		for ; pulled.Load() < total && time.Now().Before(deadline); <-pace.C {
-			posts, _, err := p.Posts.Pull(t.Context(), id[0], id[1], 3, allBytes)
+			posts, _, err := p.Posts.Pull(t.Context(), id[0], id[1], "", 3, allBytes)
 			if err != nil {
 				t.Errorf("Pull: %v", err)
 				return

@@ -314,7 +314,7 @@ func TestCallsAreBounded(t *testing.T) {
 	if posts, more, err := s.Posts().Page(t.Context(), all[0], all[1], 0, maxPage+1); err != nil || len(posts) != maxPage || !more {
 		t.Errorf("a page of %d, more %v, %v", len(posts), more, err)
 	}
-	if posts, more, err := s.Posts().Pull(t.Context(), all[0], all[1], maxPage+1, 1<<30); err != nil || len(posts) != maxPage || !more {
+	if posts, more, err := s.Posts().Pull(t.Context(), all[0], all[1], "", maxPage+1, 1<<30); err != nil || len(posts) != maxPage || !more {
 		t.Errorf("pulled %d, more %v, %v", len(posts), more, err)
 	}
 }

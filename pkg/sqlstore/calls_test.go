@@ -124,7 +124,7 @@ func callsOfPosts(s *Store) map[string]func(context.Context) error {
 			_, _, err := s.Posts().WriteToGroup(ctx, 1, "kept", "x", nil)
 			return err
 		},
-		"Pull": func(ctx context.Context) error { _, _, err := s.Posts().Pull(ctx, 1, 2, 10, 10); return err },
+		"Pull": func(ctx context.Context) error { _, _, err := s.Posts().Pull(ctx, 1, 2, "", 10, 10); return err },
 		"Page": func(ctx context.Context) error {
 			posts, _, err := s.Posts().Page(ctx, 1, 2, 0, 10)
 			return lost(err, len(posts) > 0)

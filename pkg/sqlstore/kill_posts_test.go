@@ -73,7 +73,7 @@ func TestKillsLoseNoPosts(t *testing.T) {
 				}
 				text = fmt.Sprintf("to another %d.%d", w, i)
 				keep(s.Posts().WriteTo(t.Context(), from, to, text, []byte(text)))
-				posts, _, err := s.Posts().Pull(t.Context(), users[0], users[max(w, 1)], 10, 1<<20)
+				posts, _, err := s.Posts().Pull(t.Context(), users[0], users[max(w, 1)], "", 10, 1<<20)
 				unavailable("Pull", err)
 				mu.Lock()
 				for _, p := range posts {
@@ -162,7 +162,7 @@ func TestKillsLoseNoPosts(t *testing.T) {
 	// What is there and was not pulled by an answered call is still to be pulled, or was
 	// pulled by a call that failed.
 	for _, other := range users[1:] {
-		if posts, more, err := s.Posts().Pull(t.Context(), users[0], other, maxPage, 1<<20); err != nil || more ||
+		if posts, more, err := s.Posts().Pull(t.Context(), users[0], other, "", maxPage, 1<<20); err != nil || more ||
 			slices.ContainsFunc(posts, func(p relay.Post) bool { return pulled[p.ID] > 0 }) {
 			t.Errorf("the rest: %d posts, more %v, %v", len(posts), more, err)
 		}

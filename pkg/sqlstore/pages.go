@@ -4,27 +4,31 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"parley/pkg/relay"
 )
 
 // Pull implements relay.Posts. At most 10,000 posts are returned, and those that are more
-// are not read.
-func (ps *Posts) Pull(ctx context.Context, user, other int64, n, bytes int) (posts []relay.Post, more bool, err error) {
+// are not read. A key of more than 128 bytes is an error of its own.
+func (ps *Posts) Pull(ctx context.Context, user, other int64, key string, n, bytes int) (posts []relay.Post, more bool, err error) {
+	if len(key) > relay.MaxPullKey {
+		return nil, false, fmt.Errorf("database: the key of a pull has %d bytes, %d are the most", len(key), relay.MaxPullKey)
+	}
 	n = min(max(n, 1), maxPage)
 	err = ps.s.do(ctx, "pull posts", func(ctx context.Context) error {
 		posts, more = nil, false
 		// Most of those who ask find nothing, and need no transaction for that.
 		c, err := ps.s.between(ctx, ps.s.read, user, other, "")
-		if errors.Is(err, sql.ErrNoRows) || err == nil && c.read == c.newest {
+		if errors.Is(err, sql.ErrNoRows) || err == nil && c.read == c.newest && !c.pulledBy(key) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		return ps.s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
-			posts, more, err = ps.s.pull(ctx, tx, user, other, n, bytes)
+			posts, more, err = ps.s.pull(ctx, tx, user, other, key, n, bytes)
 			return err
 		})
 	})
@@ -34,10 +38,23 @@ func (ps *Posts) Pull(ctx context.Context, user, other int64, n, bytes int) (pos
 	return posts, more, nil
 }
 
-func (s *Store) pull(ctx context.Context, tx *sql.Tx, user, other int64, n, bytes int) ([]relay.Post, bool, error) {
+// pulledBy tells whether a key is that of the last pull.
+func (c *conversation) pulledBy(key string) bool { return key != "" && key == c.key }
+
+func (s *Store) pull(ctx context.Context, tx *sql.Tx, user, other int64, key string, n, bytes int) ([]relay.Post, bool, error) {
 	c, err := s.between(ctx, tx, user, other, s.dialect.lock)
 	if err != nil {
 		return nil, false, err
+	}
+	if c.pulledBy(key) {
+		posts, err := readPosts(ctx, tx, c.id, s.dialect.pullPosts(), c.id, other, c.from, c.read)
+		if err != nil {
+			return nil, false, err
+		}
+		var more bool
+		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM posts"+s.dialect.bySender+" WHERE conversation = ? AND sender = ? AND seq > ?)",
+			c.id, other, c.read).Scan(&more)
+		return posts, more, err
 	}
 	// First how many go together, by an index that has their sizes, then these.
 	end, count, more := c.read, 0, false
@@ -62,8 +79,14 @@ func (s *Store) pull(ctx context.Context, tx *sql.Tx, user, other int64, n, byte
 	if !more {
 		end = c.newest // past one's own
 	}
-	if err == nil && end != c.read {
-		_, err = tx.ExecContext(ctx, "UPDATE conversations SET "+readBy(user, other)+" = ? WHERE id = ?", end, c.id)
+	side := sideOf(user, other)
+	switch {
+	case err != nil || end == c.read:
+	case count == 0: // nothing but one's own: what was pulled last can still be asked for
+		_, err = tx.ExecContext(ctx, "UPDATE conversations SET "+side+"_read = ? WHERE id = ?", end, c.id)
+	default:
+		_, err = tx.ExecContext(ctx, "UPDATE conversations SET "+side+"_read = ?, "+side+"_from = ?, "+side+"_key = ? WHERE id = ?",
+			end, c.read, []byte(key), c.id)
 	}
 	return posts, more, err
 }

@@ -246,7 +246,7 @@ func TestReadsOfALongConversation(t *testing.T) {
 				t.Fatal(err)
 			}
 			read := countReads(t, b, conn, func() {
-				if posts, more, err = s.pull(t.Context(), tx, me, other, n, 1<<20); err != nil && b.name != "sqlite" {
+				if posts, more, err = s.pull(t.Context(), tx, me, other, "", n, 1<<20); err != nil && b.name != "sqlite" {
 					t.Fatal(err)
 				}
 			})

@@ -25,8 +25,10 @@ var _ relay.Posts = (*Posts)(nil)
 type conversation struct {
 	id      int64
 	newest  int64
-	creator int64 // of a group
-	read    int64 // up to which the one who asks has pulled
+	creator int64  // of a group
+	read    int64  // up to which the one who asks has pulled
+	from    int64  // where his last pull began
+	key     string // that of it
 }
 
 // errOneself means that sender and receiver are one.
@@ -72,17 +74,18 @@ func (ps *Posts) WriteTo(ctx context.Context, sender, receiver int64, text strin
 
 // between finds the conversation of two users, as one of them has it.
 func (s *Store) between(ctx context.Context, db asker, user, other int64, lock string) (c conversation, err error) {
-	err = db.QueryRowContext(ctx, "SELECT id, newest, "+readBy(user, other)+" FROM conversations WHERE low = ? AND high = ?"+lock,
-		min(user, other), max(user, other)).Scan(&c.id, &c.newest, &c.read)
+	side := sideOf(user, other)
+	err = db.QueryRowContext(ctx, "SELECT id, newest, "+side+"_read, "+side+"_from, "+side+"_key FROM conversations WHERE low = ? AND high = ?"+lock,
+		min(user, other), max(user, other)).Scan(&c.id, &c.newest, &c.read, &c.from, &c.key)
 	return c, err
 }
 
-// readBy is the column that says how far a user has pulled.
-func readBy(user, other int64) string {
+// sideOf is how the columns begin that say how far a user has pulled.
+func sideOf(user, other int64) string {
 	if user < other {
-		return "low_read"
+		return "low"
 	}
-	return "high_read"
+	return "high"
 }
 
 // converse begins the conversation of two users.

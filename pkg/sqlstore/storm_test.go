@@ -80,7 +80,7 @@ func storm(t *testing.T, b backend, stay bool) {
 						_, _, err = s.Posts().WriteTo(t.Context(), me, other, "x", nil)
 					}
 					if err == nil {
-						_, _, err = s.Posts().Pull(t.Context(), other, me, 3, 1<<20)
+						_, _, err = s.Posts().Pull(t.Context(), other, me, "", 3, 1<<20)
 					}
 				case 6:
 					err = s.Friends().Befriend(t.Context(), me, other)

@@ -12,7 +12,7 @@ import (
 const preflightAge = 10 * time.Minute
 
 // preflightHeaders are those that pages of foreign origins may send.
-const preflightHeaders = "Authorization, Content-Type, If-None-Match"
+const preflightHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match"
 
 // exposedHeaders are those of an answer that such pages may read, besides those that the
 // browser lets them (Cache-Control, Content-Type and the like).
@@ -25,8 +25,8 @@ func Preflight(r *http.Request) bool {
 }
 
 // AnswerPreflight answers a Preflight of an allowed origin with 204: pages of it may send
-// requests with these methods, and with the headers Authorization, Content-Type and
-// If-None-Match. The
+// requests with these methods, and with the headers Authorization, Content-Type,
+// Idempotency-Key and If-None-Match. The
 // browser holds them to that. With any other origin nothing is written, and the error is
 // that of Check. Call Expose or ExposeWithCookies before it.
 func (o Origins) AnswerPreflight(w http.ResponseWriter, r *http.Request, methods ...string) error {

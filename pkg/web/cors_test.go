@@ -51,7 +51,7 @@ func TestAnswerPreflight(t *testing.T) {
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin":      "https://app.example",
 		"Access-Control-Allow-Methods":     "GET, DELETE",
-		"Access-Control-Allow-Headers":     "Authorization, Content-Type, If-None-Match",
+		"Access-Control-Allow-Headers":     "Authorization, Content-Type, Idempotency-Key, If-None-Match",
 		"Access-Control-Max-Age":           "600",
 		"Access-Control-Allow-Credentials": "",
 		"Vary":                             "Origin",

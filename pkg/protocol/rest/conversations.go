@@ -130,7 +130,11 @@ func (s *Server) pull(_ http.ResponseWriter, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	posts, more, err := s.deps.Posts.Pull(ctx, c.id, other, maxPulled, maxPulledBytes)
+	key := c.Header.Get("Idempotency-Key")
+	if len(key) > relay.MaxPullKey {
+		return nil, bad("Idempotency-Key is longer than %d bytes", relay.MaxPullKey)
+	}
+	posts, more, err := s.deps.Posts.Pull(ctx, c.id, other, key, maxPulled, maxPulledBytes)
 	if err != nil {
 		return nil, err
 	}

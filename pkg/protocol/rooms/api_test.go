@@ -344,7 +344,7 @@ func TestAPIPreflight(t *testing.T) {
 			t.Errorf("%s: %d %q, want 204", path, w.Code, w.Body)
 		}
 		for name, want := range map[string]string{"Access-Control-Allow-Origin": "https://app.example", "Access-Control-Allow-Methods": methods,
-			"Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match", "Vary": "Origin"} {
+			"Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-None-Match", "Vary": "Origin"} {
 			if got := w.Header().Get(name); got != want {
 				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
 			}

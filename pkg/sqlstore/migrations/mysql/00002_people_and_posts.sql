@@ -42,13 +42,18 @@ CREATE TABLE IF NOT EXISTS friends (
 
 -- A conversation is that of two users, low and high, or of a group, which has a name
 -- and a creator. newest is the number of its newest post, low_read and high_read those
--- up to which each of the two has pulled.
+-- up to which each of the two has pulled, low_from and high_from those before their last
+-- pulls, which had these keys.
 CREATE TABLE IF NOT EXISTS conversations (
     id        BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     low       BIGINT NULL,
     high      BIGINT NULL,
     low_read  BIGINT NOT NULL DEFAULT 0,
     high_read BIGINT NOT NULL DEFAULT 0,
+    low_from  BIGINT NOT NULL DEFAULT 0,
+    high_from BIGINT NOT NULL DEFAULT 0,
+    low_key   VARBINARY(128) NOT NULL DEFAULT '',
+    high_key  VARBINARY(128) NOT NULL DEFAULT '',
     name      VARBINARY(512) NULL,
     creator   BIGINT NULL,
     newest    BIGINT NOT NULL DEFAULT 0,

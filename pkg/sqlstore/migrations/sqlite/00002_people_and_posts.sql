@@ -43,13 +43,18 @@ CREATE TABLE IF NOT EXISTS friends (
 
 -- A conversation is that of two users, low and high, or of a group, which has a name
 -- and a creator. newest is the number of its newest post, low_read and high_read those
--- up to which each of the two has pulled. AUTOINCREMENT gives no id twice.
+-- up to which each of the two has pulled, low_from and high_from those before their last
+-- pulls, which had these keys. AUTOINCREMENT gives no id twice.
 CREATE TABLE IF NOT EXISTS conversations (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     low       INTEGER NULL,
     high      INTEGER NULL,
     low_read  INTEGER NOT NULL DEFAULT 0,
     high_read INTEGER NOT NULL DEFAULT 0,
+    low_from  INTEGER NOT NULL DEFAULT 0,
+    high_from INTEGER NOT NULL DEFAULT 0,
+    low_key   BLOB NOT NULL DEFAULT x'',
+    high_key  BLOB NOT NULL DEFAULT x'',
     name      BLOB NULL UNIQUE,
     creator   INTEGER NULL,
     newest    INTEGER NOT NULL DEFAULT 0,
