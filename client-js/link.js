@@ -280,7 +280,7 @@ function news(data) {
 }
 
 /** A random UUID. crypto.randomUUID would do, but pages without TLS lack it. */
-function newID() {
+export function newID() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;
   bytes[8] = (bytes[8] & 0x3f) | 0x80;

@@ -6,6 +6,7 @@
 import { endpoint, retryAfter } from './comeback.js';
 import { systemClock } from './connection.js';
 import { Etags } from './etags.js';
+import { newID } from './link.js';
 import { PullError, badAnswer, refusalOf } from './pullerror.js';
 
 /** @import {Clock} from './connection.js' */
@@ -50,6 +51,7 @@ export class PullApi {
   /** @type {PullFetch} */ #fetch;
   /** @type {Clock} */ #clock;
   #etags = new Etags();
+  /** The keys of pulls of which no answer has come, by whose messages they are. @type {Map<number, string>} */ #lostPulls = new Map();
 
   /** @type {string | null} */ #token;
   /** Who is signed in, once that is known. @type {PullMe | null} */ #me = null;
@@ -123,6 +125,7 @@ export class PullApi {
     this.#token = null;
     this.#me = null;
     this.#etags.forget();
+    this.#lostPulls.clear();
   }
 
   // Users and friends.
@@ -211,14 +214,23 @@ export class PullApi {
   }
 
   /**
-   * What somebody has written since this user last pulled, on whatever device; it is given once. When the answer is
-   * lost, the pages of the conversation still have it.
+   * What somebody has written since this user last pulled, on whatever device; it is given once. When that is rejected
+   * nothing is lost: the next pull gets the same, unless another device has pulled meanwhile, and the pages of the
+   * conversation have it in any case.
    * @param {number} userId
    * @returns {Promise<PullPage>} oldest first; `hasMore`: pull again.
    */
   async pull(userId) {
     const { id } = await this.#whoIAm();
-    return pageOf(await this.#ask('GET', `Users/${id}/conversation?sender=${idOf(userId)}`));
+    const path = `Users/${id}/conversation?sender=${idOf(userId)}`;
+    const key = this.#lostPulls.get(userId) ?? newID();
+    this.#lostPulls.delete(userId); // who pulls at the same time pulls something else
+    try {
+      return pageOf(await this.#ask('GET', path, undefined, { timeout: this.#timeout, key }));
+    } catch (error) {
+      this.#lostPulls.set(userId, key);
+      throw error;
+    }
   }
 
   /**
@@ -339,10 +351,11 @@ export class PullApi {
    * @param {string} method
    * @param {string} path
    * @param {object} [body]
-   * @param {{timeout: number, signal?: AbortSignal}} [patience]  In ms.
+   * @param {{timeout: number, signal?: AbortSignal, key?: string}} [options]  In ms; `key`: by which the request may be
+   *   repeated.
    * @returns {Promise<any>} what the answer holds; null without a body.
    */
-  async #ask(method, path, body, { timeout, signal } = { timeout: this.#timeout }) {
+  async #ask(method, path, body, { timeout, signal, key } = { timeout: this.#timeout }) {
     const url = new URL(path, this.#base).href;
     const kept = method === 'GET' ? this.#etags.of(url) : null;
     const token = this.#token;
@@ -357,6 +370,7 @@ export class PullApi {
           ...token !== null && { Authorization: `Bearer ${token}` },
           ...body && { 'Content-Type': 'application/json' },
           ...kept && { 'If-None-Match': kept.tag },
+          ...key && { 'Idempotency-Key': key },
         },
         ...body && { body: JSON.stringify(body) },
         credentials: token === null ? 'same-origin' : 'omit',

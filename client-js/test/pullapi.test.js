@@ -61,6 +61,9 @@ for (const [what, call, [method, path, body], [status, reply], wanted] of [
     assert.deepEqual(await call(t.client), wanted);
     const [request] = what === 'me' ? t.asked : t.others();
     const headers = body ? { 'Content-Type': 'application/json' } : {};
+    const key = request.headers['Idempotency-Key']; // of pulls, and random
+    assert.equal(key !== undefined, what.startsWith('pull'));
+    delete request.headers['Idempotency-Key'];
     assert.deepEqual(request, { method, path, body, headers, credentials: 'same-origin' });
     if (what !== 'me') assert.equal(t.others().length, 1);
   });
@@ -71,6 +74,23 @@ test('who one is is asked for once', async () => {
   await t.client.friends();
   await t.client.friends();
   assert.equal(t.asked.filter(({ path }) => path === 'Users/me').length, 1);
+});
+
+test('a pull that failed is repeated by its key, each conversation for itself', async () => {
+  let status = 503;
+  const t = answering(({ path }) => (path === 'Users/me' ? answer(200, ME) : answer(status, status === 200 ? { messages: [] } : {})));
+  const keys = () => t.asked.filter(({ path }) => path !== 'Users/me').map(({ headers }) => headers['Idempotency-Key']);
+  await assert.rejects(t.client.pull(2), { code: 'UNAVAILABLE' });
+  await assert.rejects(t.client.pull(3), { code: 'UNAVAILABLE' });
+  status = 200;
+  const both = [t.client.pull(2), t.client.pull(2)];
+  await Promise.all(both);
+  await t.client.pull(2);
+  await t.client.pull(3);
+  const [first, other, again, beside, after, otherAgain] = keys();
+  assert.equal(again, first);
+  assert.equal(otherAgain, other);
+  assert.equal(new Set([first, other, beside, after]).size, 4);
 });
 
 // Sessions.
