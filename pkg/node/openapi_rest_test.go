@@ -214,6 +214,14 @@ func (r *restContract) messages(t *testing.T) {
 	if a := r.do(t, r.n, r.op("getConversation"), "me", r.alice.bears(), body(`{"sender":`+r.bob.id+`}`)); a.StatusCode != 200 || strings.Contains(a.text, "hello") {
 		t.Errorf("pulled again, with the sender in the body: %s %s", a.Status, a.text)
 	}
+	r.as(t, r.bob, 201, "writeToUser", r.alice.id, text(r.bob.name, "once more"))
+	key := header("Idempotency-Key", strings.Repeat("k", 128))
+	for range 2 {
+		if a := r.as(t, r.alice, 200, "getConversation", "me", query(with), key); strings.Count(a.text, "once more") != 1 {
+			t.Errorf("pulled with a key: %s", a.text)
+		}
+	}
+	r.as(t, r.alice, 400, "getConversation", "me", query(with), header("Idempotency-Key", strings.Repeat("k", 129)))
 	for _, wrong := range []string{"", "sender=x", "sender=0", "sender=" + r.alice.id, with + "&Index=", with + "&Index=-1", with + "&Index=1.5", with + "&Index=1000000001"} {
 		r.as(t, r.alice, 400, "getConversation", "me", query(wrong))
 	}

@@ -83,10 +83,13 @@ func Base(t wsclient.Target) string {
 	return "http://" + t.Host
 }
 
+// keyHeader names a request that may be repeated.
+const keyHeader = "Idempotency-Key"
+
 // ask sends a request and reads the answer into the value that into points to, if it is
 // not nil. Without an answer of success the error is a *Failure, or what the connection
-// ended with.
-func (c *Client) ask(ctx context.Context, method, address, token string, body, into any) error {
+// ended with. Key is the request's own, "" for none.
+func (c *Client) ask(ctx context.Context, method, address, token, key string, body, into any) error {
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -108,6 +111,9 @@ func (c *Client) ask(ctx context.Context, method, address, token string, body, i
 	}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if key != "" {
+		r.Header.Set(keyHeader, key)
 	}
 	w, err := c.http.Do(r)
 	if err != nil {
@@ -145,7 +151,7 @@ func (c *Client) SignUp(ctx context.Context, base string) (User, error) {
 	name, password := "bench-"+strings.ToLower(rand.Text()), rand.Text()
 	email := name + "@parley.example"
 	made := map[string]string{"username": name, "email": email, "password": password}
-	if err := c.ask(ctx, http.MethodPost, base+"/Users", "", made, nil); err != nil {
+	if err := c.ask(ctx, http.MethodPost, base+"/Users", "", "", made, nil); err != nil {
 		return User{}, fmt.Errorf("making an account: %w", err)
 	}
 	var got struct {
@@ -155,7 +161,7 @@ func (c *Client) SignUp(ctx context.Context, base string) (User, error) {
 			Username string
 		}
 	}
-	if err := c.ask(ctx, http.MethodPost, base+"/auth/token", "", map[string]string{"email": email, "password": password}, &got); err != nil {
+	if err := c.ask(ctx, http.MethodPost, base+"/auth/token", "", "", map[string]string{"email": email, "password": password}, &got); err != nil {
 		return User{}, fmt.Errorf("signing in: %w", err)
 	}
 	return User{ID: got.User.ID, Username: got.User.Username, Token: got.Token}, nil
@@ -164,7 +170,7 @@ func (c *Client) SignUp(ctx context.Context, base string) (User, error) {
 // Write sends a private message and returns its id.
 func (c *Client) Write(ctx context.Context, base string, from User, to int64, text string) (id string, err error) {
 	var got struct{ ID string }
-	err = c.ask(ctx, http.MethodPost, fmt.Sprintf("%s/Users/%d", base, to), from.Token, map[string]string{"name": from.Username, "message": text}, &got)
+	err = c.ask(ctx, http.MethodPost, fmt.Sprintf("%s/Users/%d", base, to), from.Token, "", map[string]string{"name": from.Username, "message": text}, &got)
 	return got.ID, err
 }
 
@@ -174,17 +180,18 @@ type conversation struct {
 	HasMore  bool
 }
 
-// Pull takes what a sender has written since the last pull, oldest first.
-func (c *Client) Pull(ctx context.Context, base string, u User, sender int64) (all []Message, more bool, err error) {
+// Pull takes what a sender has written since the last pull, oldest first. A pull that is
+// repeated with its key returns the same again; with "" it has none.
+func (c *Client) Pull(ctx context.Context, base string, u User, sender int64, key string) (all []Message, more bool, err error) {
 	var got conversation
-	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("%s/Users/%d/conversation?sender=%d", base, u.ID, sender), u.Token, nil, &got)
+	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("%s/Users/%d/conversation?sender=%d", base, u.ID, sender), u.Token, key, nil, &got)
 	return got.Messages, got.HasMore, err
 }
 
 // Page returns a page of the history with another user, newest first.
 func (c *Client) Page(ctx context.Context, base string, u User, other int64, index int) (all []Message, more bool, err error) {
 	var got conversation
-	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("%s/Users/%d/conversation?sender=%d&Index=%d", base, u.ID, other, index), u.Token, nil, &got)
+	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("%s/Users/%d/conversation?sender=%d&Index=%d", base, u.ID, other, index), u.Token, "", nil, &got)
 	return got.Messages, got.HasMore, err
 }
 
@@ -192,7 +199,7 @@ func (c *Client) Page(ctx context.Context, base string, u User, other int64, ind
 // user has processed, "" to leave that to the fleet.
 func (c *Client) Poll(ctx context.Context, base string, u User, wait time.Duration, most int, after string) ([]Notification, error) {
 	var got struct{ Notifications []Notification }
-	err := c.ask(ctx, http.MethodGet, base+PollPath(wait, most, after), u.Token, nil, &got)
+	err := c.ask(ctx, http.MethodGet, base+PollPath(wait, most, after), u.Token, "", nil, &got)
 	return got.Notifications, err
 }
 

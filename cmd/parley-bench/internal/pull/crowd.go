@@ -33,9 +33,9 @@ type Config struct {
 
 // Crowd is clients that write to each other by REST. Each sender writes to each receiver.
 // A receiver polls, one node after the other, and pulls the conversation that a
-// notification names; every other one names the last notification that it has processed,
-// the rest leave that to the fleet. When the answer to a pull is lost, it looks at the
-// conversation's pages for what was in it.
+// notification names. Every other one names the last notification that it has processed,
+// and repeats a pull whose answer was lost, with its key. The rest leave their place to the
+// fleet, and look at the conversation's pages for what was in an answer that was lost.
 //
 // Everything is in the ledger: a message is delivered when it was pulled, or found in the
 // pages where an answer was lost.
@@ -77,8 +77,9 @@ type receiver struct {
 	backlog atomic.Int64 // messages that were acknowledged, less those that were delivered
 
 	// Owned by its goroutine.
-	turn int
-	last string
+	turn  int
+	last  string
+	pulls int // that had a key
 
 	mu       sync.Mutex
 	seen     map[string]bool // notifications, by id

@@ -112,7 +112,7 @@ func TestSwappedMessagesAreFound(t *testing.T) {
 	}
 }
 
-func TestWhatAPullHasLostIsFoundInThePages(t *testing.T) {
+func TestWhatAPullHasLostIsGotAllTheSame(t *testing.T) {
 	t.Parallel()
 	c, l, s := played(t, 400, every(40, pulltest.Break))
 	if m := l.Totals(); s.Count(pulltest.Break) != 10 || !m.Kept() || m.Delivered != 400 || m.Reordered != 0 {

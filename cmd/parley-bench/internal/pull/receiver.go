@@ -90,9 +90,11 @@ func (r *receiver) handle(ctx context.Context, got []Notification) {
 }
 
 // fetch pulls a conversation until there is nothing more, from one node after the other
-// until one answers.
+// until one answers. What an answer that was lost has had is got by the pull's key, or, by
+// those who leave their place to the fleet, from the pages.
 func (r *receiver) fetch(ctx context.Context, s *stream) {
 	c := r.crowd
+	key := ""
 	for ctx.Err() == nil {
 		var err error
 		more := false
@@ -101,11 +103,18 @@ func (r *receiver) fetch(ctx context.Context, s *stream) {
 			s.torn = err != nil
 			more = !s.torn // what came later is to be pulled
 		} else {
+			if r.names && key == "" {
+				r.pulls++
+				key = fmt.Sprintf("%08x-%d-%d", c.Nonce, r.index, r.pulls)
+			}
 			var all []Message
 			asked, cancel := context.WithTimeout(ctx, c.Slack)
-			all, more, err = c.Client.Pull(asked, c.node(r.turn), r.User, s.sender.ID)
+			all, more, err = c.Client.Pull(asked, c.node(r.turn), r.User, s.sender.ID, key)
 			cancel()
-			s.torn = err != nil
+			if err == nil {
+				key = ""
+			}
+			s.torn = err != nil && key == ""
 			r.take(s, all, s.pulled)
 		}
 		switch {

@@ -68,6 +68,8 @@ type conversation struct {
 	queue  []message // to be pulled
 	breaks bool      // the next pull ends before its answer
 	held   *message
+	key    string    // of the last pull that had messages
+	last   []message // what it had
 }
 
 type message struct {
@@ -270,8 +272,14 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"messages": newest[from:to], "hasMore": to < len(newest)})
 		return
 	}
-	taken := c.queue
-	c.queue = nil
+	taken, key := c.queue, r.Header.Get("Idempotency-Key")
+	if key != "" && key == c.key {
+		taken = c.last
+	} else {
+		if c.queue = nil; len(taken) > 0 {
+			c.key, c.last = key, taken
+		}
+	}
 	if c.breaks {
 		c.breaks = false
 		panic(http.ErrAbortHandler)
