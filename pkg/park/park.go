@@ -50,11 +50,23 @@ func (l *Lot) Len() int { return int(l.parked.Load()) }
 // Draining tells whether Drain was called.
 func (l *Lot) Draining() bool { return l.draining.Load() }
 
-// Park takes the connection of a request from its server and has serve answer it, on a
-// goroutine of its own; the handler is to return then, and neither it nor serve may use w
+// Guest is who is to answer a parked request. It has a goroutine of its own, whose stack is
+// as small as can be until Answer is called for the first time.
+type Guest struct {
+	Until time.Time // how long to wait; the zero time: not at all
+	// Parked is called before the goroutine starts, for whoever is going to Wake the Spot;
+	// nil: not.
+	Parked func(*Spot)
+	// Answer is called when a wait has ended. It answers, or returns true to wait on, until
+	// the same moment.
+	Answer func(*Spot, Cause) (again bool)
+}
+
+// Park takes the connection of a request from its server and has the guest answer it; the
+// handler is to return then, and neither it nor the guest may use w
 // or r any more. What w's header has becomes part of the answer. The request's body must
 // have been read. On an error nothing has happened: ErrDraining, ErrNotParkable.
-func (l *Lot) Park(w http.ResponseWriter, r *http.Request, serve func(*Spot)) error {
+func (l *Lot) Park(w http.ResponseWriter, r *http.Request, g Guest) error {
 	l.mu.Lock()
 	refused := l.draining.Load() || l.closed
 	if !refused {
@@ -71,9 +83,12 @@ func (l *Lot) Park(w http.ResponseWriter, r *http.Request, serve func(*Spot)) er
 	}
 	l.parked.Add(1)
 	l.add(s)
+	if g.Parked != nil {
+		g.Parked(s)
+	}
 	go func() {
 		defer l.own.Done()
-		s.run(serve)
+		s.run(&g)
 	}()
 	return nil
 }
@@ -152,10 +167,11 @@ func (l *Lot) Close() {
 }
 
 // run answers a parked request, and has its connection wait for the next one.
-func (s *Spot) run(serve func(*Spot)) {
+func (s *Spot) run(g *Guest) {
 	defer s.end()
 	defer s.lot.parked.Add(-1)
-	serve(s)
+	for g.Answer(s, s.Wait(g.Until)) {
+	}
 }
 
 // end is when a request was served, also by a panic.

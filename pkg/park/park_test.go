@@ -65,16 +65,18 @@ func newFixture(t *testing.T, keepAlive time.Duration) *fixture {
 // park has a request wait, and answers it with why it does not any more.
 func (f *fixture) park(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Before", "it was parked")
-	err := f.Park(w, r, func(s *Spot) {
-		f.spots <- s
-		cause := s.Wait(time.Now().Add(f.wait))
+	err := f.Park(w, r, Guest{time.Now().Add(f.wait), func(s *Spot) { f.spots <- s }, func(s *Spot, cause Cause) bool {
 		f.causes <- cause
 		if cause != Gone {
 			if err := s.Answer(http.StatusAccepted, fmt.Appendf(nil, "cause %d", cause), Field{"X-After", "it was\r\nanswered"}); err != nil {
 				f.t.Errorf("Answer: %v", err)
 			}
+			if s.Answer(http.StatusOK, nil) == nil {
+				f.t.Error("it is answered twice")
+			}
 		}
-	})
+		return false
+	}})
 	if err != nil {
 		f.errs <- err
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -200,23 +202,27 @@ func drain[T any](c chan T) {
 // Who is woken before he waits does not wait, once.
 func TestWakeBefore(t *testing.T) {
 	f := newFixture(t, patience)
-	causes := make(chan Cause, 3)
+	causes := make(chan Cause, 4)
 	f.server.Handler.(*http.ServeMux).HandleFunc("/early", func(w http.ResponseWriter, r *http.Request) {
-		if err := f.Park(w, r, func(s *Spot) {
-			s.Wake()
-			s.Wake()
-			causes <- s.Wait(time.Now().Add(patience))
+		calls := 0
+		if err := f.Park(w, r, Guest{time.Now().Add(patience), func(s *Spot) { s.Wake(); s.Wake() }, func(s *Spot, cause Cause) bool {
+			causes <- cause
+			if calls++; calls == 1 {
+				s.Wake() // on its own goroutine, too
+				return true
+			}
 			causes <- s.Wait(time.Now().Add(time.Millisecond))
 			causes <- s.Wait(time.Now().Add(-time.Second))
 			_ = s.Answer(http.StatusOK, nil)
-		}); err != nil {
+			return false
+		}}); err != nil {
 			t.Error(err)
 		}
 	})
 	c := f.dial()
 	c.ask("/early")
 	c.answered(http.StatusOK, "")
-	for i, want := range []Cause{Woken, Late, Late} {
+	for i, want := range []Cause{Woken, Woken, Late, Late} {
 		if got := <-causes; got != want {
 			t.Errorf("Wait %d: cause %d, want %d", i, got, want)
 		}
@@ -237,7 +243,7 @@ func TestConnectionEnds(t *testing.T) {
 	}
 	// One that was not answered is of no use.
 	f.server.Handler.(*http.ServeMux).HandleFunc("/silent", func(w http.ResponseWriter, r *http.Request) {
-		if err := f.Park(w, r, func(*Spot) {}); err != nil {
+		if err := f.Park(w, r, Guest{Answer: func(*Spot, Cause) bool { return false }}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -308,7 +314,7 @@ func TestNotParkable(t *testing.T) {
 	l := New(patience)
 	defer l.Close()
 	w := struct{ http.ResponseWriter }{}
-	err := l.Park(header{w}, &http.Request{}, func(*Spot) { t.Error("it is served") })
+	err := l.Park(header{w}, &http.Request{}, Guest{Answer: func(*Spot, Cause) bool { t.Error("it is served"); return false }})
 	if !errors.Is(err, ErrNotParkable) || l.Len() != 0 {
 		t.Errorf("error = %v, want %v", err, ErrNotParkable)
 	}
@@ -389,12 +395,13 @@ func newTakenFixture(t *testing.T) *takenFixture {
 	f := &takenFixture{newFixture(t, patience), make(chan struct{}, 1), make(chan bool, 1)}
 	f.write <- struct{}{}
 	f.server.Handler.(*http.ServeMux).HandleFunc("/taken", func(w http.ResponseWriter, r *http.Request) {
-		if err := f.Park(w, r, func(s *Spot) {
+		if err := f.Park(w, r, Guest{Answer: func(s *Spot, _ Cause) bool {
 			f.spots <- s
 			<-f.write
 			err := s.Answer(http.StatusOK, []byte("answer"))
 			f.taken <- err == nil && s.Taken(patience/20)
-		}); err != nil {
+			return false
+		}}); err != nil {
 			t.Error(err)
 		}
 	})

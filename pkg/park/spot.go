@@ -26,8 +26,7 @@ const (
 	Input              // the peer has sent something more, which is for after the answer
 )
 
-// Spot is a parked request. Its methods belong to the function that Park was given, but
-// for Wake.
+// Spot is a parked request. Its methods belong to its Guest's Answer, but for Wake.
 type Spot struct {
 	// Fixed.
 	lot    *Lot
@@ -45,8 +44,8 @@ type Spot struct {
 }
 
 // Wake ends a Wait, the next one if nobody waits. It never blocks, and may be called from
-// any goroutine, but not after the function that Park was given has returned: the
-// connection may be the server's again by then.
+// any goroutine, but not after its Guest has answered: the connection may be the
+// server's again by then.
 func (s *Spot) Wake() {
 	s.woken.Store(true)
 	_ = s.nc.SetReadDeadline(time.Unix(1, 0)) // an error means that it is closed
@@ -55,7 +54,10 @@ func (s *Spot) Wake() {
 // Wait waits for a Wake, but not beyond a moment, and not for a peer that has gone, or
 // does not wait.
 func (s *Spot) Wait(until time.Time) Cause {
-	if len(s.early) > 0 {
+	switch {
+	case until.IsZero(): // which would be no deadline
+		return Late
+	case len(s.early) > 0:
 		return Input
 	}
 	_ = s.nc.SetReadDeadline(until) // an error shows below

@@ -224,14 +224,26 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	if all, err = s.collect(ctx, topic, p); err != nil {
 		return nil, err
 	}
-	serve := func(spot *park.Spot) { s.answerParked(topic, p, spot, all) }
+	guest := park.Guest{}
+	next := func(spot *park.Spot, _ park.Cause) bool { s.answerParked(topic, p, spot, all); return false }
 	switch {
 	case p.after == nil && len(all) > 0: // whether it was taken is seen on a connection of our own only
 	case len(all) > 0 || !p.until.After(time.Now()):
 		s.answerNow(w, topic, p, all)
 		return nil, nil
 	default:
-		serve = func(spot *park.Spot) { s.wait(topic, p, spot) }
+		guest.Until, guest.Parked = p.until, p.park
+		next = func(spot *park.Spot, cause park.Cause) bool { return s.next(topic, p, spot, cause) }
+	}
+	guest.Answer = func(spot *park.Spot, cause park.Cause) (again bool) {
+		defer func() {
+			if !again {
+				p.unpark()
+				end()
+			}
+		}()
+		defer s.recoveredParked(p, spot)
+		return next(spot, cause)
 	}
 	// Its end may have been told before this poll was there to hear of it.
 	switch standing, err := s.deps.Accounts.Standing(ctx, p.session); {
@@ -242,12 +254,7 @@ func (s *Server) poll(w http.ResponseWriter, c *call) (*answer, error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	err = s.deps.Lot.Park(w, c.Request, func(spot *park.Spot) {
-		defer end()
-		defer p.unpark()
-		defer s.recoveredParked(p, spot)
-		serve(spot)
-	})
+	err = s.deps.Lot.Park(w, c.Request, guest)
 	switch {
 	case err == nil:
 		parked = true
@@ -395,52 +402,47 @@ func (s *Server) recoveredParked(p *poll, spot *park.Spot) {
 	}
 }
 
-// wait answers a parked poll when there is something, or its time is over.
-func (s *Server) wait(t relay.Topic, p *poll, spot *park.Spot) {
-	p.park(spot)
-	for {
-		switch spot.Wait(p.until) {
-		case park.Gone:
-			s.metrics.polls.WithLabelValues(pollGone).Inc()
-			return
-		case park.Late, park.Input:
-			if time.Now().Before(p.expires) {
-				s.answerParked(t, p, spot, nil)
-			} else {
-				s.endSession(spot)
-			}
-			return
-		case park.Woken:
-		}
-		n := p.look()
-		switch {
-		case n.revoked:
-			s.endSession(spot)
-			return
-		case n.anew:
-			all, err := s.askAnew(t, p)
-			if err != nil || len(all) > 0 { // without Redis the client comes again
-				s.answerParked(t, p, spot, all)
-				return
-			}
-			p.park(spot) // further on
-		case len(n.messages) > 0:
-			all, err := s.live(t, p, n.messages)
-			if err != nil || len(all) > 0 {
-				s.answerParked(t, p, spot, all)
-				return
-			}
-		}
-		switch {
-		case s.deps.Lot.Draining():
-			s.metrics.polls.WithLabelValues(pollDrained).Inc()
-			_ = spot.Answer(http.StatusOK, answerOf(nil, false)) // else it is gone
-			return
-		case n.leave:
+// next answers a parked poll when there is something, or its time is over; else it is to
+// wait on.
+func (s *Server) next(t relay.Topic, p *poll, spot *park.Spot, cause park.Cause) (again bool) {
+	switch cause {
+	case park.Gone:
+		s.metrics.polls.WithLabelValues(pollGone).Inc()
+		return false
+	case park.Late, park.Input:
+		if time.Now().Before(p.expires) {
 			s.answerParked(t, p, spot, nil)
-			return
+		} else {
+			s.endSession(spot)
 		}
+		return false
+	case park.Woken:
 	}
+	n := p.look()
+	var all []notification
+	var err error
+	switch {
+	case n.revoked:
+		s.endSession(spot)
+		return false
+	case n.anew:
+		all, err = s.askAnew(t, p)
+	case len(n.messages) > 0:
+		all, err = s.live(t, p, n.messages)
+	}
+	switch {
+	case len(all) > 0:
+		s.answerParked(t, p, spot, all)
+	case s.deps.Lot.Draining():
+		s.metrics.polls.WithLabelValues(pollDrained).Inc()
+		_ = spot.Answer(http.StatusOK, answerOf(nil, false)) // else it is gone
+	case err != nil || n.leave: // the client comes again
+		s.answerParked(t, p, spot, nil)
+	default:
+		p.park(spot) // further on
+		return true
+	}
+	return false
 }
 
 // askAnew reads the inbox again for a parked poll.
