@@ -22,7 +22,7 @@ export function checkedPlace(place) {
 export function notificationOf(value) {
   const { notification, id, from, group } = value ?? {};
   if (typeof id !== 'string' || !ID.test(id)) throw badAnswer('a notification without an id');
-  const time = Number(id.split('-')[0]);
+  const time = Number(id.split('-')[0]) || Date.now(); // 0: a gap before everything
   if (notification === 'new_private_message' && typeof from === 'string') return { type: 'private', detail: { from, id, time } };
   if (notification === 'new_group_message' && typeof group === 'string') return { type: 'group', detail: { group, id, time } };
   if (notification === 'group_created' && typeof group === 'string') return { type: 'groupcreated', detail: { group, id, time } };

@@ -39,6 +39,15 @@ func SetCookie(w http.ResponseWriter, token string, secure bool) {
 	http.SetCookie(w, cookie(token, int(SessionLife.Seconds()), secure))
 }
 
+// SetCookieLax is SetCookie for a sign-in that another site's page has begun, or ended: the
+// browser sends the cookie with where it is led next, too. It does so when a page of another
+// site links here, but with nothing that a form or a script there sends.
+func SetCookieLax(w http.ResponseWriter, token string, secure bool) {
+	c := cookie(token, int(SessionLife.Seconds()), secure)
+	c.SameSite = http.SameSiteLaxMode
+	http.SetCookie(w, c)
+}
+
 // ClearCookie has the client forget its token.
 func ClearCookie(w http.ResponseWriter, secure bool) {
 	http.SetCookie(w, cookie("", -1, secure))

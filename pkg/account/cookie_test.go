@@ -45,6 +45,7 @@ func TestTokenOf(t *testing.T) {
 func TestCookies(t *testing.T) {
 	for want, write := range map[string]func(http.ResponseWriter){
 		"sid=x; Path=/; Max-Age=604800; HttpOnly; SameSite=Strict":         func(w http.ResponseWriter) { SetCookie(w, "x", false) },
+		"sid=x; Path=/; Max-Age=604800; HttpOnly; Secure; SameSite=Lax":    func(w http.ResponseWriter) { SetCookieLax(w, "x", true) },
 		"sid=x; Path=/; Max-Age=604800; HttpOnly; Secure; SameSite=Strict": func(w http.ResponseWriter) { SetCookie(w, "x", true) },
 		"sid=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict":               func(w http.ResponseWriter) { ClearCookie(w, false) },
 		"sid=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Strict":       func(w http.ResponseWriter) { ClearCookie(w, true) },

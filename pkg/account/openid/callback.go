@@ -45,7 +45,7 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	h.uncount(ctx, a.Count)
 	h.metrics.logins.WithLabelValues(result).Inc()
-	account.SetCookie(w, token, secure)
+	account.SetCookieLax(w, token, secure)
 	w.Header().Set("Location", a.Redirect)
 	w.WriteHeader(http.StatusSeeOther)
 	return nil

@@ -272,7 +272,7 @@ func (s *Server) ofTrustedPage(r *http.Request) error {
 
 // fields are those of the header that belong to a problem.
 func (p *problem) fields() (all []park.Field) {
-	if p.status == http.StatusUnauthorized && p != errLogin {
+	if p.status == http.StatusUnauthorized {
 		all = append(all, park.Field{Name: "WWW-Authenticate", Value: `Bearer realm="parley"`})
 	}
 	if p.wait > 0 {

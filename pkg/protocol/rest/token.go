@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -16,6 +17,10 @@ func (s *Server) signIn(w http.ResponseWriter, c *call) (*answer, error) {
 		return nil, err
 	}
 	u, err := s.deps.Accounts.Login(c.Context(), s.cfg.Proxies.Client(c.Request), *body.Email, *body.Password)
+	var invalid *account.Invalid
+	if errors.As(err, &invalid) { // no account has that, and nobody has to know why
+		return nil, errLogin
+	}
 	if err != nil {
 		return nil, err
 	}

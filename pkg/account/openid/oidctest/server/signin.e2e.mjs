@@ -37,9 +37,9 @@ await run(async ({ open, check }) => {
     assert.match(who, /^alice \(\d+\)$/);
     const cookies = await alice.cookies();
     assert.deepEqual([...cookies.keys()], ['sid']);
-    assert.equal(cookies.get('sid').sameSite, 'Strict');
+    assert.equal(cookies.get('sid').sameSite, 'Lax');
     assert.equal(cookies.get('sid').httpOnly, true);
-    assert.equal(await alice.page.textContent('#navigated'), 'without a session', 'the way here led across sites');
+    assert.equal(await alice.page.textContent('#navigated'), who, 'the cookie came along, across sites');
   });
 
   await check('the second time finds it', async () => {
