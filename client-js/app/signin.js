@@ -74,8 +74,11 @@ class AccountForm {
     try {
       await this.#send(fields);
     } catch (error) {
-      const { code = '', message = '', retryAfter = null } = /** @type {Partial<ChatError>} */ (error);
+      let { code = '' } = /** @type {Partial<ChatError>} */ (error);
+      const { message = '', retryAfter = null } = /** @type {Partial<ChatError>} */ (error);
       if (code === '') throw error;
+      // No account has a password that is too short, say.
+      if (!fresh && code === 'BAD_REQUEST') code = 'LOGIN_FAILED';
       const [name, words] = code === 'TOO_MANY_REQUESTS' ? ['', tooMany(retryAfter)] : answers[code] ?? ['', `That did not work: ${message}`];
       this.#say(name, words);
       if (name !== '') this.#field(name).focus();

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
@@ -52,10 +53,24 @@ func (n *Node) Ready() error {
 	return n.bus.Ready()
 }
 
+// errNotReady is what clients are told of what is wrong between a node and Redis.
+var errNotReady = errors.New("redis does not answer")
+
+// serveHealth is serveReady for clients, who are told no addresses.
+func (n *Node) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	err := n.Ready()
+	if err != nil && !errors.Is(err, errDraining) {
+		err = errNotReady
+	}
+	serveReadiness(w, err)
+}
+
 // serveReady answers 200 or 503 with the reason.
-func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) { serveReadiness(w, n.Ready()) }
+
+func serveReadiness(w http.ResponseWriter, err error) {
 	w.Header().Set("Cache-Control", "no-store")
-	if err := n.Ready(); err != nil {
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

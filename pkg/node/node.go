@@ -215,7 +215,7 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 	n.rooms.mount(mux)
 	n.mountChat(mux)
 	n.rest.mount(mux)
-	mux.HandleFunc("/healthz", n.serveReady)
+	mux.HandleFunc("/healthz", n.serveHealth)
 	mux.HandleFunc("/openapi.yaml", serveOpenAPI)
 	mux.Handle("/", app)
 	return mux, nil

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,13 @@ func ParseJSON(body []byte, v any) error {
 	case err != nil: // which would quote the body
 		return ErrNotJSON
 	}
-	return missing(reflect.ValueOf(v).Elem())
+	if err := missing(reflect.ValueOf(v).Elem()); err != nil {
+		return err
+	}
+	if string(bytes.TrimSpace(body)) == "null" { // which has left v as it was
+		return &FieldError{}
+	}
+	return nil
 }
 
 // missing finds the first field that has to be there and is not.

@@ -478,3 +478,10 @@ func TestUnknownNotices(t *testing.T) {
 		t.Errorf("told %v", all)
 	}
 }
+
+// A body that is null is none.
+func TestNullBody(t *testing.T) {
+	f := newFleet(t, options{})
+	n, alice := f.nodes[0], f.users["alice"]
+	n.ask(alice.token, "PUT", "/Users/1", " null\n").expect(http.StatusBadRequest, `{"error":{"code":"bad_request","message":"the body is of the wrong type"}}`)
+}
