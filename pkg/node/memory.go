@@ -21,7 +21,7 @@ const (
 func (n *Node) returnMemory(ctx context.Context) {
 	tick := time.NewTicker(memoryStep)
 	defer tick.Stop()
-	settled, last := 0, 0
+	settled, last, moved := 0, 0, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -29,9 +29,10 @@ func (n *Node) returnMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := n.group.Len()
-		if apart(now, settled) >= memoryChange && apart(now, last) <= memoryCalm {
+		moved = max(moved, apart(now, settled)) // they may have come and gone
+		if moved >= memoryChange && apart(now, last) <= memoryCalm {
 			debug.FreeOSMemory()
-			settled = now
+			settled, moved = now, 0
 		}
 		last = now
 	}

@@ -211,6 +211,7 @@ func (n *Node) publicMux(textoV1 http.Handler) (http.Handler, error) {
 		return nil, fmt.Errorf("sample client: %w", err)
 	}
 	mux := newRoutes()
+	mux.ending = n.draining.Load
 	mux.Handle("/v1/texto", textoV1)
 	n.rooms.mount(mux)
 	n.mountChat(mux)

@@ -9,10 +9,16 @@ type routes struct {
 	mounted []mount
 	// ahead answers what the ServeMux would take apart, nil for all else; it may be nil itself.
 	ahead func(*http.Request) http.Handler
+	// ending tells that connections are to end with their answers; it may be nil. A balancer
+	// then has none left on which it could send a request as they are closed.
+	ending func() bool
 }
 
 // ServeHTTP implements http.Handler.
 func (r *routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if r.ending != nil && r.ending() && req.Header.Get("Upgrade") == "" {
+		w.Header().Set("Connection", "close")
+	}
 	if r.ahead != nil {
 		if h := r.ahead(req); h != nil {
 			h.ServeHTTP(w, req)

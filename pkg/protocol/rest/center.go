@@ -18,8 +18,9 @@ const (
 	// linger is how long a node hears a user's topic after the last poll, since the next
 	// one usually comes at once.
 	linger = 30 * time.Second
-	// subscribeTimeout bounds the wait for Redis to confirm that.
-	subscribeTimeout = 1800 * time.Millisecond
+	// subscribeTimeout bounds the wait for Redis to confirm that. It is long enough for ten
+	// thousand users who come at once, from a node that went.
+	subscribeTimeout = 5 * time.Second
 )
 
 // center is one user's notification centre on this node: it hears the user's topic for

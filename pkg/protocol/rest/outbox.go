@@ -19,7 +19,7 @@ const (
 	// passed on, sweepAge how old they are, and sweepAtOnce how many it takes at a time.
 	sweepEvery  = 5 * time.Second
 	sweepAge    = 10 * time.Second
-	sweepAtOnce = 500
+	sweepAtOnce = 5000
 	// lastWords is how long a server that ends waits for Redis to have what is on its way.
 	lastWords = 2 * time.Second
 	// retryFor is for how long a node tries again by itself, less than sweepAge: a try
