@@ -15,7 +15,7 @@ const (
 	pageSize = 20
 	// maxPulled and maxPulledBytes bound what one pull takes of a conversation.
 	maxPulled      = 10_000
-	maxPulledBytes = 8 << 20
+	maxPulledBytes = 1 << 20
 )
 
 type messageJSON struct {

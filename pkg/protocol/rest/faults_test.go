@@ -485,3 +485,38 @@ func TestNullBody(t *testing.T) {
 	n, alice := f.nodes[0], f.users["alice"]
 	n.ask(alice.token, "PUT", "/Users/1", " null\n").expect(http.StatusBadRequest, `{"error":{"code":"bad_request","message":"the body is of the wrong type"}}`)
 }
+
+// A client that does not read what it asks for keeps others from nothing.
+func TestReadsAtOnce(t *testing.T) {
+	r := &readers{by: map[int64]int{}}
+	for range maxUserReads {
+		if err := r.enter(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.enter(1); problemOf(err).status != http.StatusTooManyRequests {
+		t.Errorf("one more of a user: %v", err)
+	}
+	for i := range maxReads - maxUserReads {
+		if err := r.enter(int64(i + 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.enter(1000); problemOf(err).status != http.StatusServiceUnavailable {
+		t.Errorf("one more of a node: %v", err)
+	}
+	r.leave(1)
+	if err := r.enter(1000); err != nil {
+		t.Error(err)
+	}
+	for range maxUserReads - 1 {
+		r.leave(1)
+	}
+	for i := range maxReads - maxUserReads {
+		r.leave(int64(i + 2))
+	}
+	r.leave(1000)
+	if r.total != 0 || len(r.by) != 0 {
+		t.Errorf("%d are counted for good, of %d users", r.total, len(r.by))
+	}
+}

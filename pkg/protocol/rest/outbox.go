@@ -115,7 +115,7 @@ func (s *Server) tellFor(c *call, notices ...relay.Notice) {
 	for _, n := range notices {
 		told += len(n.To)
 	}
-	s.pace.charge(paceOfUser(c.id), told/toldAtCost, time.Now())
+	s.pace.charge(paceOfUser(c.id), told*costTold, time.Now())
 	s.tell(notices...)
 }
 

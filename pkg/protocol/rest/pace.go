@@ -12,8 +12,8 @@ const (
 	costMessage = 10 // signing up too
 	costSearch  = 5
 	costOther   = 1
-	// toldAtCost is how many users are told of something for a cost of 1.
-	toldAtCost = 10
+	// costTold is that of each user who is told of something: a command to Redis.
+	costTold = 1
 	// searchedAtCost is how many bytes of a text are searched for at a cost of 1, besides
 	// that of the request.
 	searchedAtCost = 4
@@ -87,6 +87,45 @@ func (p *pacer) tidy(now time.Time) {
 		if due.Before(now) {
 			delete(p.due, who)
 		}
+	}
+}
+
+const (
+	// maxReads is how many requests for messages may be answered on a node at the same time,
+	// and maxUserReads how many of one user: what each has read is in memory until its
+	// client has taken it, or twenty seconds have passed.
+	maxReads     = 128
+	maxUserReads = 4
+)
+
+// readers counts the requests for messages that are being answered.
+type readers struct {
+	mu    sync.Mutex
+	total int
+	by    map[int64]int // users
+}
+
+// enter counts one more; the error tells why not. Each success needs one leave.
+func (r *readers) enter(user int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.by[user] >= maxUserReads:
+		return tooMany("too many requests for messages at once: read the answers", time.Second)
+	case r.total >= maxReads:
+		return unavailable("too many requests for messages at once: try again", retryAway)
+	}
+	r.total++
+	r.by[user]++
+	return nil
+}
+
+func (r *readers) leave(user int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total--
+	if r.by[user]--; r.by[user] == 0 {
+		delete(r.by, user)
 	}
 }
 

@@ -23,6 +23,7 @@ type route struct {
 	handle func(s *Server, w http.ResponseWriter, c *call) (*answer, error)
 	open   bool // nobody has to be signed in
 	takes  bool // it changes something, though it is a GET
+	reads  bool // its answer may be long
 	cost   int
 	// claims tells which of several routes with the same method and path a request is for;
 	// nil: all that no other one claims.
@@ -41,8 +42,8 @@ var routes = []route{
 	{method: http.MethodGet, path: "/Users/{id}/friends", handle: (*Server).friends, cost: costOther},
 	{method: http.MethodPut, path: "/Users/{id}/friends/{username}", handle: (*Server).befriend, cost: costOther},
 	{method: http.MethodDelete, path: "/Users/{id}/friends/{username}", handle: (*Server).unfriend, cost: costOther},
-	{method: http.MethodGet, path: "/Users/{id}/conversation", handle: (*Server).page, cost: costOther, claims: byIndex},
-	{method: http.MethodGet, path: "/Users/{id}/conversation", handle: (*Server).pull, cost: costOther, takes: true},
+	{method: http.MethodGet, path: "/Users/{id}/conversation", handle: (*Server).page, cost: costOther, reads: true, claims: byIndex},
+	{method: http.MethodGet, path: "/Users/{id}/conversation", handle: (*Server).pull, cost: costOther, takes: true, reads: true},
 	{method: http.MethodGet, path: "/Groups", handle: (*Server).groups, cost: costOther},
 	{method: http.MethodPost, path: "/Groups", handle: (*Server).createGroup, cost: costMessage},
 	{method: http.MethodPut, path: "/Groups/{name}", handle: (*Server).putGroup, cost: costMessage},
@@ -50,7 +51,7 @@ var routes = []route{
 	{method: http.MethodPost, path: "/Groups/{name}", handle: (*Server).addMember, cost: costMessage},
 	{method: http.MethodDelete, path: "/Groups/{name}", handle: (*Server).leaveGroup, cost: costMessage},
 	{method: http.MethodPost, path: "/Groups/{name}/conversation", handle: (*Server).writeToGroup, cost: costMessage},
-	{method: http.MethodGet, path: "/Groups/{name}/conversation", handle: (*Server).groupPage, cost: costOther},
+	{method: http.MethodGet, path: "/Groups/{name}/conversation", handle: (*Server).groupPage, cost: costOther, reads: true},
 	{method: http.MethodGet, path: "/Search", handle: (*Server).search, cost: costSearch},
 	{method: http.MethodGet, path: "/me", handle: (*Server).poll, cost: costOther, takes: true},
 	{method: http.MethodPost, path: "/auth/token", handle: (*Server).signIn, open: true, cost: costOther},
@@ -215,6 +216,13 @@ func (s *Server) serve(w http.ResponseWriter, do *route, c *call) {
 	if err := s.admit(do, c); err != nil {
 		s.refuse(w, c.Request, err)
 		return
+	}
+	if do.reads {
+		if err := s.readers.enter(c.id); err != nil {
+			s.refuse(w, c.Request, err)
+			return
+		}
+		defer s.readers.leave(c.id)
 	}
 	a, err := do.handle(s, w, c)
 	switch {

@@ -92,6 +92,7 @@ type Server struct {
 	deps    Deps
 	log     *slog.Logger
 	pace    *pacer
+	readers *readers
 	metrics *Metrics
 	sent    chan int64 // notices that Redis has
 	ctx     context.Context
@@ -112,7 +113,7 @@ var _ http.Handler = (*Server)(nil)
 
 // New makes a Server and starts what passes notices on.
 func New(cfg Config, deps Deps) *Server {
-	s := &Server{cfg: cfg, deps: deps, log: cfg.Log, pace: newPacer(cfg.Rate), centers: map[int64]*center{}, sent: make(chan int64, sentQueue)}
+	s := &Server{cfg: cfg, deps: deps, log: cfg.Log, pace: newPacer(cfg.Rate), readers: &readers{by: map[int64]int{}}, centers: map[int64]*center{}, sent: make(chan int64, sentQueue)}
 	s.metrics = newMetrics(deps.Lot.Len)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.own.Go(s.tidy)
