@@ -175,10 +175,11 @@ func (tr *traffic) check(t *testing.T, to *node, topics int) (o outcome) {
 	}
 	for k, accepted := range accepted {
 		came := make([]bool, len(accepted))
-		next, missed, reported := 0, -1, false
+		next, missed, reported, gaps := 0, -1, false, 0
 		for _, e := range to.Events(trafficTopic(k)) {
 			if e.Gap {
 				missed, reported = -1, true
+				gaps++
 				continue
 			}
 			seq, err := strconv.Atoi(string(e.Message.Body))
@@ -206,8 +207,16 @@ func (tr *traffic) check(t *testing.T, to *node, topics int) (o outcome) {
 			}
 			next, reported = seq+1, false
 		}
-		if missed >= 0 {
-			t.Fatalf("topic %d: message %d was accepted and did not come, and no gap was told", k, missed)
+		if missed >= 0 { // after a failover stragglers' messages are told some seconds later
+			relaytest.Eventually(t, fmt.Sprintf("topic %d: message %d was accepted and did not come, and a gap is told", k, missed), func() bool {
+				told := 0
+				for _, e := range to.Events(trafficTopic(k)) {
+					if e.Gap {
+						told++
+					}
+				}
+				return told > gaps
+			})
 		}
 	}
 	return o
